@@ -1,0 +1,87 @@
+"""gplconvex: exact, certified data poisoning and Byzantine attacks in convex federated learning."""
+
+from gplconvex.certificates import Certificate, Check, certify, verify
+from gplconvex.data import Dataset
+from gplconvex.datasets import HeartDisease, heart_disease, heart_disease_regression
+from gplconvex.domains import Domain, Unbounded
+from gplconvex.envelope import Envelope, moreau_envelope
+from gplconvex.equivalence import (
+    Poisoning,
+    poison,
+    reproduce_gradient,
+    required_gradient,
+    to_data,
+    to_gradient,
+    to_model,
+)
+from gplconvex.errors import (
+    CertificateError,
+    GplConvexError,
+    InvalidInputError,
+    MissingDependencyError,
+    NotSolvedError,
+    UnreachableTargetError,
+    UnrealizableGradientError,
+    UnsupportedCombinationError,
+)
+from gplconvex.losses import LeastSquares, Logistic, Loss
+from gplconvex.participants import GradientAttack, ModelAttack
+from gplconvex.problem import Problem
+from gplconvex.realization import (
+    LowerBound,
+    Realization,
+    check_lower_bound,
+    realize_gradient,
+)
+from gplconvex.regularizers import L2, HardConsensus, Regularizer, SmoothL2, SquaredL2
+from gplconvex.solvers import Solution, Status, solve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "L2",
+    "Certificate",
+    "CertificateError",
+    "Check",
+    "Dataset",
+    "Domain",
+    "Envelope",
+    "GplConvexError",
+    "GradientAttack",
+    "HardConsensus",
+    "HeartDisease",
+    "InvalidInputError",
+    "LeastSquares",
+    "Logistic",
+    "Loss",
+    "LowerBound",
+    "MissingDependencyError",
+    "ModelAttack",
+    "NotSolvedError",
+    "Poisoning",
+    "Problem",
+    "Realization",
+    "Regularizer",
+    "SmoothL2",
+    "Solution",
+    "SquaredL2",
+    "Status",
+    "Unbounded",
+    "UnreachableTargetError",
+    "UnrealizableGradientError",
+    "UnsupportedCombinationError",
+    "certify",
+    "check_lower_bound",
+    "heart_disease",
+    "heart_disease_regression",
+    "moreau_envelope",
+    "poison",
+    "realize_gradient",
+    "reproduce_gradient",
+    "required_gradient",
+    "solve",
+    "to_data",
+    "to_gradient",
+    "to_model",
+    "verify",
+]

@@ -1,0 +1,199 @@
+"""`Check` and `Certificate`: what is guaranteed of one point, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gplconvex.errors import CertificateError, InvalidInputError
+
+FORMAT = "gplconvex certificate 1"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One clause of a certificate: ``value relation bound`` must hold.
+
+    Attributes
+    ----------
+    name : str
+        What is checked.
+    value, bound : float
+        The two sides.
+    relation : str
+        ``"<="``, ``"<"`` or ``">"``.
+    meaning : str
+        What the clause is for, and what to do when it fails.
+    """
+
+    name: str
+    value: float
+    bound: float
+    relation: str
+    meaning: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the clause holds (never with a NaN)."""
+        return {
+            "<=": self.value <= self.bound,
+            "<": self.value < self.bound,
+            ">": self.value > self.bound,
+        }[self.relation]
+
+    def __str__(self) -> str:
+        state = "ok" if self.passed else "FAILS"
+        clause = f"{self.value:.3g} {self.relation} {self.bound:.3g}"
+        return f"[{state}] {self.name}: {clause} ({self.meaning})"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    r"""Guaranteed bounds for one point of one problem.
+
+    Attributes
+    ----------
+    gap : float
+        Bound of :math:`F(\rho, \theta) - F^*`; ``inf`` when no bound exists.
+    distance : float
+        Bound of :math:`|\rho - \rho^*|` for every minimizer; ``inf`` when no bound exists.
+    rule : str
+        Which argument gave the distance.
+    theta_distances : tuple of float
+        Bounds of :math:`|\theta_n - \theta_n^*|`, one a user.
+    value : float
+        :math:`F(\rho, \theta)`, the attacker's term included: the scale of the gap.
+    size : float
+        :math:`|\rho|`: the scale of the distance.
+    strong_convexity : tuple of float
+        :math:`\mu_n`, one a user (for hard consensus one number, of the pooled loss).
+    rounding : float
+        The allowance: a bound of the rounding error of the sum of all gradients.
+    checks : tuple of Check
+        The clauses that the bounds rest on.
+    fingerprint : str
+        Hash of the problem and the point: a certificate speaks of one point only.
+    """
+
+    gap: float
+    distance: float
+    rule: str
+    theta_distances: tuple[float, ...]
+    value: float
+    size: float
+    strong_convexity: tuple[float, ...]
+    rounding: float
+    checks: tuple[Check, ...]
+    fingerprint: str
+
+    @property
+    def relative_gap(self) -> float:
+        """The gap over ``1 + |value|``."""
+        return self.gap / (1.0 + abs(self.value))
+
+    @property
+    def relative_distance(self) -> float:
+        """The distance over ``1 + |rho|``."""
+        return self.distance / (1.0 + self.size)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The clauses that do not hold."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def require(self, tol: float) -> Certificate:
+        r"""Return self if ``distance <= tol * (1 + |rho|)`` and ``gap <= tol * (1 + |value|)``.
+
+        Raises
+        ------
+        CertificateError
+            Otherwise, with the failing clauses.
+        """
+        wanted = (
+            Check("relative gap", self.relative_gap, tol, "<=", "gap / (1 + |F|) within tol"),
+            Check(
+                "relative distance",
+                self.relative_distance,
+                tol,
+                "<=",
+                "distance / (1 + |rho|) within tol",
+            ),
+        )
+        failing = [*self.failures, *(check for check in wanted if not check.passed)]
+        if failing:
+            raise CertificateError(f"the certificate does not reach tol = {tol:g}:", checks=failing)
+        return self
+
+    def __str__(self) -> str:
+        lines = [
+            f"F - F* <= {self.gap:.3g} (F = {self.value:.6g})",
+            f"|rho - rho*| <= {self.distance:.3g} (|rho| = {self.size:.6g}; {self.rule})",
+            *map(str, self.checks),
+        ]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the certificate as JSON text; infinities are written as strings."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(_finite(content), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Return the certificate that `to_json` wrote, bit for bit.
+
+        Reading proves nothing: `verify` does.
+
+        Raises
+        ------
+        InvalidInputError
+            If the text is not such a certificate.
+        """
+        try:
+            content = json.loads(text)
+            if content.pop("format") != FORMAT:
+                raise ValueError("another format")
+            if content.keys() != {field.name for field in dataclasses.fields(cls)}:
+                raise ValueError(f"fields {sorted(content)}")
+            return cls(
+                gap=_number(content["gap"]),
+                distance=_number(content["distance"]),
+                rule=str(content["rule"]),
+                theta_distances=tuple(map(_number, content["theta_distances"])),
+                value=_number(content["value"]),
+                size=_number(content["size"]),
+                strong_convexity=tuple(map(_number, content["strong_convexity"])),
+                rounding=_number(content["rounding"]),
+                checks=tuple(
+                    Check(
+                        check["name"],
+                        _number(check["value"]),
+                        _number(check["bound"]),
+                        check["relation"],
+                        check["meaning"],
+                    )
+                    for check in content["checks"]
+                ),
+                fingerprint=str(content["fingerprint"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"not a certificate written by to_json: {error}") from error
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinities and NaN, which JSON lacks, by strings."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)

@@ -1,0 +1,317 @@
+r"""The judge: guaranteed bounds on how far any point is from the optimum. It imports no solver.
+
+**The gap** (weak duality, T4). Let each :math:`L_n` be :math:`\mu_n`-strongly convex, let the
+attacker, if there is one, report b at :math:`\rho`, and take any duals :math:`g_n` in the domain of
+:math:`r^*` with :math:`b + \sum_n g_n = 0`. Adding, over n,
+
+.. math::
+
+    L_n(\theta) \ge L_n(\theta_n) + \langle \nabla L_n(\theta_n), \theta - \theta_n\rangle
+                    + \tfrac{\mu_n}2 |\theta - \theta_n|^2, \qquad
+    r(\rho' - \theta) \ge \langle g_n, \rho' - \theta\rangle - r^*(g_n)
+
+cancels :math:`\rho'`, and minimizing over :math:`\theta` gives, with :math:`u_n = \rho - \theta_n` and
+the Fenchel-Young residual :math:`e(u, g) = r(u) + r^*(g) - \langle u, g\rangle`,
+
+.. math::
+
+    F(\rho, \theta) - F^* \le \sum_n \Big[ e(u_n, g_n)
+          + \frac{|g_n - \nabla L_n(\theta_n)|^2}{2 \mu_n} \Big] =: \text{gap},
+    \qquad \tfrac{\mu_n}2 |\theta_n - \theta_n^*|^2 \le \text{gap}.
+
+A sum of small squares: nothing of the size of F is ever subtracted. A user with :math:`\mu_n = 0` takes
+part with the dual :math:`g_n = \nabla L_n(\theta_n)`.
+
+**The distance** of :math:`\rho` from :math:`\rho^*` is the least of the bounds that apply (T4); see
+`gplconvex.certificates.distance`.
+
+**Rounding.** Every number that enters is inflated by a bound of its own rounding error
+(`gplconvex.rounding`), so that the printed bounds hold for the float64 data as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gplconvex._types import FloatArray
+from gplconvex.certificates.certificate import Certificate, Check
+from gplconvex.certificates.distance import distances
+from gplconvex.certificates.gap import SLACK, User, choose_duals, sum_rounding
+from gplconvex.errors import CertificateError
+from gplconvex.participants import Attacker
+from gplconvex.problem import Problem, least_eigenvalue
+from gplconvex.regularizers import Regularizer, norm
+from gplconvex.rounding import VERIFY_RELATIVE
+
+
+def certify(
+    problem: Problem,
+    rho: npt.ArrayLike,
+    thetas: Sequence[npt.ArrayLike],
+    *,
+    attacker: Attacker | None = None,
+) -> Certificate:
+    r"""Return guaranteed bounds of the gap and of the distance to the optimum, for any point.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem; its users follow the protocol.
+    rho : array_like, shape of a model
+        A global model, from anywhere.
+    thetas : sequence of N arrays
+        Personal models, from anywhere.
+    attacker : GradientAttack or ModelAttack, optional
+        One more participant, who adds a convex function of rho to F.
+
+    Raises
+    ------
+    InvalidInputError
+        If the point does not fit the problem.
+
+    Notes
+    -----
+    Source: T4 (see the module's docstring). When no user has strong convexity (nu = 0 and data
+    without curvature) no bound exists: ``gap`` and ``distance`` are then ``inf`` and the clause
+    "strong convexity" fails.
+
+    Examples
+    --------
+    >>> from gplconvex.losses import LeastSquares
+    >>> from gplconvex.regularizers import SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(1.0), [([[1.0]], [2.0]), ([[1.0]], [4.0])])
+    >>> exact = certify(problem, [3.0], [[7 / 3], [11 / 3]])
+    >>> exact.distance < 1e-13
+    True
+    >>> off = certify(problem, [3.5], [[7 / 3], [11 / 3]])
+    >>> bool(0.5 <= off.distance < 1.0)
+    True
+    """
+    rho = problem.check_model("rho", rho)
+    models = problem.check_models(thetas)
+    if attacker is not None:
+        attacker.check(problem)
+    users = [
+        User(local, problem.regularizer, rho, theta)
+        for local, theta in zip(problem.locals, models, strict=True)
+    ]
+    pull = np.sum([user.gradient for user in users], axis=0)
+    report = np.zeros_like(rho) if attacker is None else attacker.report(problem, rho, -pull)
+    energy = 0.0 if attacker is None else attacker.energy(problem, rho)
+    fingerprint = _fingerprint(problem, rho, models, attacker)
+    bounds = (
+        _consensus_bounds(problem, users, report)
+        if math.isinf(problem.regularizer.kink)
+        else _personal_bounds(problem.regularizer, users, report)
+    )
+    checks = (
+        *bounds.checks,
+        Check(
+            "gap is bounded",
+            bounds.gap,
+            math.inf,
+            "<",
+            "otherwise nothing is known about this point",
+        ),
+        Check(
+            "distance is bounded",
+            bounds.distance,
+            math.inf,
+            "<",
+            "needs strong convexity, and with a kinked or bounded regularizer one user strictly "
+            "inside the ball of plausible reports",
+        ),
+    )
+    return Certificate(
+        gap=bounds.gap,
+        distance=bounds.distance,
+        rule=bounds.rule,
+        theta_distances=bounds.theta_distances,
+        value=problem.value(rho, models) + energy,
+        size=norm(rho),
+        strong_convexity=bounds.strong_convexity,
+        rounding=math.fsum(user.rounding for user in users),
+        checks=checks,
+        fingerprint=fingerprint,
+    )
+
+
+def verify(
+    certificate: Certificate,
+    problem: Problem,
+    rho: npt.ArrayLike,
+    thetas: Sequence[npt.ArrayLike],
+    *,
+    attacker: Attacker | None = None,
+) -> None:
+    """Recompute a certificate from the problem and the point, and compare every field.
+
+    Raises
+    ------
+    CertificateError
+        If a field differs: text and hash must be equal, numbers within one part in a million.
+
+    Examples
+    --------
+    >>> from gplconvex.losses import LeastSquares
+    >>> from gplconvex.regularizers import SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(1.0), [([[1.0]], [2.0])])
+    >>> certificate = certify(problem, [2.0], [[2.0]])
+    >>> verify(Certificate.from_json(certificate.to_json()), problem, [2.0], [[2.0]])
+    """
+    actual = certify(problem, rho, thetas, attacker=attacker)
+    claimed_items = list(_flatten("", dataclasses.asdict(certificate)))
+    actual_items = list(_flatten("", dataclasses.asdict(actual)))
+    failing = []
+    if [name for name, _ in claimed_items] != [name for name, _ in actual_items]:
+        failing.append(Check("fields", 1.0, 0.0, "<=", "the certificate has other fields"))
+    for (name, claimed), (_, computed) in zip(claimed_items, actual_items, strict=False):
+        if isinstance(claimed, float) and isinstance(computed, float):
+            if not _agree(claimed, computed):
+                failing.append(Check(f"{name} as claimed", claimed, computed, "<=", "must agree"))
+        elif claimed != computed:
+            meaning = f"claimed {claimed!r}, recomputed {computed!r}"
+            failing.append(Check(f"{name} as claimed", 1.0, 0.0, "<=", meaning))
+    if failing:
+        raise CertificateError("the certificate is not the one of this point:", checks=failing)
+
+
+# -- the two cases -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    gap: float
+    distance: float
+    rule: str
+    theta_distances: tuple[float, ...]
+    strong_convexity: tuple[float, ...]
+    checks: tuple[Check, ...]
+
+
+_NO_RULE = "no bound exists"
+
+
+def _curvature_check(mu: float) -> Check:
+    return Check(
+        "strong convexity",
+        mu,
+        0.0,
+        ">",
+        "from the ridge, 2 nu, or the least eigenvalue of the data; with nu = 0 and no curvature in "
+        "the data no bound exists: choose nu > 0",
+    )
+
+
+def _consensus_bounds(problem: Problem, users: list[User], report: FloatArray) -> _Bounds:
+    r"""Bounds for :math:`\theta_n = \rho`: the pooled loss L is mu-strongly convex, so that
+    :math:`|\rho - \rho^*| \le |\nabla L(\rho)| / \mu` and the gap is :math:`|\nabla L|^2 / (2\mu)`.
+    """  # noqa: D205
+    disagreement = max(norm(user.u) for user in users)
+    mu = 2.0 * float(problem.nu.sum())
+    grams = [local.least_gram for local in problem.locals if local.least_gram is not None]
+    if grams:
+        mu += least_eigenvalue(np.sum(grams, axis=0), sum(data.n_rows for data in problem.datasets))
+    gradients = [report, *(user.gradient for user in users)]
+    allowance = math.fsum(user.rounding for user in users) + sum_rounding(gradients)
+    slope = max(norm(np.sum(gradients, axis=0)), allowance) + allowance
+    bounded = mu > 0.0 and disagreement == 0.0
+    distance = slope / mu * SLACK if bounded else math.inf
+    return _Bounds(
+        gap=slope**2 / (2.0 * mu) * SLACK if bounded else math.inf,
+        distance=distance,
+        rule="strong convexity of the pooled loss" if bounded else _NO_RULE,
+        theta_distances=(distance,) * len(users),
+        strong_convexity=(mu,),
+        checks=(
+            Check(
+                "models agree",
+                disagreement,
+                0.0,
+                "<=",
+                "hard consensus allows one model only: every theta must equal rho",
+            ),
+            _curvature_check(mu),
+        ),
+    )
+
+
+def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatArray) -> _Bounds:
+    duals = choose_duals(regularizer, users, report)
+    gap = math.fsum(duals.costs) * SLACK if duals.largest <= regularizer.radius else math.inf
+    reaches = tuple(
+        math.sqrt(2.0 * gap / user.mu) * SLACK if user.mu > 0.0 else math.inf for user in users
+    )
+    distance, rule = min(
+        distances(regularizer, users, report, gap, reaches), default=(math.inf, _NO_RULE)
+    )
+    return _Bounds(
+        gap=gap,
+        distance=distance * SLACK,
+        rule=rule,
+        theta_distances=reaches,
+        strong_convexity=tuple(user.mu for user in users),
+        checks=(
+            _curvature_check(max(user.mu for user in users)),
+            Check(
+                "duals sum to zero",
+                duals.imbalance,
+                duals.allowance,
+                "<=",
+                "up to rounding, which is allowed for; the attacker's report included",
+            ),
+            Check(
+                "duals are plausible",
+                duals.largest,
+                regularizer.radius,
+                "<=",
+                "each dual, with its rounding, lies in the domain of the conjugate of r",
+            ),
+        ),
+    )
+
+
+# -- small tools -------------------------------------------------------------------------------------
+
+
+def _fingerprint(
+    problem: Problem, rho: FloatArray, thetas: Sequence[FloatArray], attacker: Attacker | None
+) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    parts = [repr(problem.loss), repr(problem.regularizer), problem.nu.tolist()]
+    parts += [data.digest for data in problem.datasets]
+    parts += [model.tolist() for model in (rho, *thetas)]
+    if attacker is not None:
+        parts += [type(attacker).__name__, *_attacker_parts(attacker)]
+    hasher.update(repr(parts).encode())
+    return hasher.hexdigest()
+
+
+def _attacker_parts(attacker: Attacker) -> list[Any]:
+    values = vars(attacker).values()
+    return [value.tolist() if isinstance(value, np.ndarray) else repr(value) for value in values]
+
+
+def _agree(claimed: float, computed: float) -> bool:
+    if claimed == computed:
+        return True
+    return abs(claimed - computed) <= VERIFY_RELATIVE * min(abs(claimed), abs(computed))
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(f"{name}.{key}".lstrip("."), item)
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from _flatten(f"{name}[{index}]", item)
+    else:
+        yield name, value

@@ -1,0 +1,398 @@
+r"""The theorem, made constructive: gradient attack -> model attack -> data poisoning, exactly.
+
+At a target :math:`\rho_\dagger` let :math:`G = \sum_n \nabla M_n(\rho_\dagger)` be the pull of the
+honest users (T2). By convexity first-order conditions are sufficient, so the target is the optimum as
+soon as one more participant
+
+1. reports :math:`g = -G` (`required_gradient`), which needs g in Grad;
+2. freezes :math:`\theta_\spadesuit = \rho_\dagger - (\nabla r)^{-1}(g)` (`to_model`), whose report is g
+   (`to_gradient`);
+3. owns points with :math:`\sum \nabla\text{loss}(\theta_\spadesuit; x, y) = h = g - 2\nu
+   \theta_\spadesuit` (`to_data`): then :math:`\theta_\spadesuit` is the honest reply to the target.
+
+`poison` does all three, and certifies the poisoned problem at the predicted optimum without solving it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gplconvex.certificates import Certificate, certify
+from gplconvex.domains import Domain, Unbounded
+from gplconvex.envelope import moreau_envelope
+from gplconvex.errors import InvalidInputError, UnreachableTargetError
+from gplconvex.participants import GradientAttack, ModelAttack, check_plausible
+from gplconvex.problem import Problem, check_nu
+from gplconvex.realization import LowerBound, Realization, realize_gradient
+from gplconvex.regularizers import L2, norm
+from gplconvex.rounding import UNIT
+from gplconvex.solvers import solve
+
+if TYPE_CHECKING:
+    from gplconvex._types import FloatArray
+    from gplconvex.data import Dataset
+
+
+def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
+    r"""Return the report that makes ``target`` stationary: :math:`g = -\sum_n \nabla M_n(\rho_\dagger)`.
+
+    Parameters
+    ----------
+    problem : Problem
+        The honest users.
+    target : array_like, shape of a model
+        The aimed global model :math:`\rho_\dagger`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the target has the wrong shape or is not finite.
+    UnreachableTargetError
+        If g is not a gradient that the regularizer can have, :math:`|G| >` lam. It carries
+        the reachable point, the minimizer of :math:`\sum_n M_n(\rho) + \lambda|\rho - \rho_\dagger|`.
+
+    Notes
+    -----
+    Source: T2.5.
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, LeastSquares, SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(0.5), [Dataset([[1.0]], [0.0])])
+    >>> required_gradient(problem, [2.0])
+    array([-1.])
+    """
+    target = problem.check_model("target", target)
+    reports = [moreau_envelope(problem, n, target).gradient for n in range(problem.n_users)]
+    pull: FloatArray = np.sum(reports, axis=0)
+    if not problem.regularizer.is_reachable(-pull):
+        lam = problem.regularizer.radius
+        nearest = solve(problem, start=target, attacker=ModelAttack(target, L2(lam)))
+        raise UnreachableTargetError(
+            f"no report under {problem.regularizer!r} makes the target stationary: the honest users "
+            f"pull with |G| = {norm(pull):.6g}, a report weighs less than lam = {lam:g}. The nearest "
+            f"that a counter-gradient attack comes is {np.array2string(nearest.rho, precision=6)}, "
+            f"at distance {norm(nearest.rho - target):.6g}: aim there (error.reachable), raise lam, or "
+            "weaken the honest users",
+            pull=norm(pull),
+            lam=lam,
+            reachable=nearest.rho,
+        )
+    return -pull
+
+
+def to_model(problem: Problem, rho: npt.ArrayLike, gradient: npt.ArrayLike) -> FloatArray:
+    r"""Gradient to model: :math:`\theta_\spadesuit = \rho - (\nabla r)^{-1}(g)`.
+
+    Under l2, where every :math:`|g| \le \lambda` is a subgradient at 0, this is rho itself.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives the regularizer and the shape.
+    rho : array_like, shape of a model
+        Where the report is sent.
+    gradient : array_like, shape of a model
+        The report g.
+
+    Raises
+    ------
+    InvalidInputError
+        If g is outside Grad (for smooth l2 also on its boundary), or a shape is wrong.
+
+    Notes
+    -----
+    Source: Farhadkhani et al. 2022, reduction from gradient attack to model attack (T2.3).
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, LeastSquares, SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(0.5), [Dataset([[1.0]], [0.0])])
+    >>> to_model(problem, [2.0], [-1.0])
+    array([3.])
+    """
+    rho = problem.check_model("rho", rho)
+    g = problem.check_model("gradient", gradient)
+    check_plausible(problem.regularizer, g)
+    if not problem.regularizer.is_reachable(g):
+        raise InvalidInputError(
+            f"no model has this gradient under {problem.regularizer!r}: its norm must be strictly "
+            f"less than {problem.regularizer.radius:g}; got {norm(g):.17g}. Scale it down"
+        )
+    return rho - problem.regularizer.inverse_gradient(g)
+
+
+def to_gradient(problem: Problem, rho: npt.ArrayLike, theta: npt.ArrayLike) -> FloatArray:
+    r"""Model to gradient: :math:`g = \nabla_\rho R(\rho, \theta) = \nabla r(\rho - \theta)`.
+
+    At a kink (l2 with theta = rho) the subgradient of least norm, 0.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives the regularizer and the shape.
+    rho, theta : array_like, shape of a model
+        The global model and the frozen personal one.
+
+    Raises
+    ------
+    InvalidInputError
+        If a shape is wrong, or under hard consensus theta differs from rho.
+
+    Notes
+    -----
+    Source: Farhadkhani et al. 2022, reduction from model attack to gradient attack (T2.2).
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, LeastSquares, SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(0.5), [Dataset([[1.0]], [0.0])])
+    >>> to_gradient(problem, [2.0], [3.0])
+    array([-1.])
+    """
+    rho = problem.check_model("rho", rho)
+    return problem.regularizer.gradient(rho - problem.check_model("theta", theta))
+
+
+def to_data(
+    problem: Problem,
+    theta: npt.ArrayLike,
+    gradient: npt.ArrayLike,
+    *,
+    nu: float | None = None,
+    domain: Domain = Unbounded(),
+) -> Realization:
+    r"""Model to data: the fewest points with :math:`\sum\nabla\text{loss}(\theta) = g - 2\nu\theta`.
+
+    A user who owns them, with ridge nu, has :math:`\nabla L(\theta) = g`.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives the loss, the shape and the common ridge.
+    theta, gradient : array_like, shape of a model
+        The attacker's model and its report g.
+    nu : float, optional
+        The attacker's own ridge; default, the one that all users of the problem share.
+    domain : Domain
+        Where the inputs may lie; default `Unbounded`.
+
+    Raises
+    ------
+    InvalidInputError, UnrealizableGradientError, UnsupportedCombinationError, CertificateError
+        As `realize_gradient`; the first also if nu is left out and users have different ones.
+
+    Notes
+    -----
+    Source: T2.5 and T3. A difference :math:`g - 2\nu\theta` below the rounding of its two terms is
+    taken for the zero that it is.
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, LeastSquares, SquaredL2
+    >>> problem = Problem(LeastSquares(), SquaredL2(0.5), [Dataset([[1.0]], [0.0])])
+    >>> to_data(problem, [3.0], [-1.0]).n_points
+    1
+    """
+    theta = problem.check_model("theta", theta)
+    g = problem.check_model("gradient", gradient)
+    ridge = 2.0 * _attacker_nu(problem, nu) * theta
+    h = g - ridge
+    if norm(h) <= 4.0 * UNIT * (norm(g) + norm(ridge)):
+        h = np.zeros_like(h)
+    return realize_gradient(problem.loss, theta, h, domain)
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoning:
+    r"""A poisoned dataset and what is proved about it.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        What the attacker owns.
+    target : array
+        The global model at which the attacker sends the report.
+    gradient : array
+        The report g.
+    theta : array
+        :math:`\theta_\spadesuit`, the attacker's personal model.
+    n_points, lower_bound : int
+        Number of points, and the number that no dataset can go below.
+    proof : LowerBound
+        The argument behind the lower bound.
+    residual : float
+        Relative residual of the realized gradient.
+    poisoned : Problem
+        The problem with the attacker appended as its last user.
+    thetas : tuple of arrays
+        The predicted personal models, the attacker's last.
+    certificate : Certificate
+        For `poison`: of ``poisoned`` at (target, thetas). For `reproduce_gradient`: that the
+        attacker's honest reply at ``target`` balances -g.
+    """
+
+    dataset: Dataset
+    target: FloatArray
+    gradient: FloatArray
+    theta: FloatArray
+    n_points: int
+    lower_bound: int
+    proof: LowerBound
+    residual: float
+    poisoned: Problem
+    thetas: tuple[FloatArray, ...]
+    certificate: Certificate
+
+
+def poison(
+    problem: Problem,
+    target: npt.ArrayLike,
+    *,
+    nu: float | None = None,
+    domain: Domain = Unbounded(),
+) -> Poisoning:
+    r"""Return the smallest dataset with which one more participant makes ``target`` the optimum.
+
+    Parameters
+    ----------
+    problem : Problem
+        The honest users; the attacker becomes one more, the last.
+    target : array_like, shape of a model
+        The aimed global model :math:`\rho_\dagger`.
+    nu : float, optional
+        The attacker's own ridge; default, the one that all users of the problem share.
+    domain : Domain
+        Where the attacker's inputs may lie; default `Unbounded`.
+
+    Returns
+    -------
+    Poisoning
+        Its certificate bounds the distance of the poisoned optimum from the target.
+
+    Raises
+    ------
+    UnreachableTargetError
+        If no plausible report makes the target stationary.
+    InvalidInputError, UnrealizableGradientError, UnsupportedCombinationError, CertificateError
+        As `realize_gradient`.
+
+    Notes
+    -----
+    Source: T2.5. The optimum is unique when the certificate's distance is finite (nu > 0 with
+    squared l2; under l2 also |g| < lam).
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, LeastSquares, SquaredL2
+    >>> honest = Problem(LeastSquares(), SquaredL2(1.0), [Dataset([[1.0]], [3.0])], nu=0.1)
+    >>> attack = poison(honest, [-5.0])
+    >>> attack.n_points, attack.certificate.distance < 1e-12
+    (1, True)
+    >>> solve(attack.poisoned).rho.round(10)
+    array([-5.])
+    """
+    target = problem.check_model("target", target)
+    ridge = _attacker_nu(problem, nu)
+    gradient = required_gradient(problem, target)
+    theta = to_model(problem, target, gradient)
+    realization = to_data(problem, theta, gradient, nu=ridge, domain=domain)
+    poisoned = problem.with_user(realization.dataset, ridge)
+    replies = [moreau_envelope(problem, n, target).theta for n in range(problem.n_users)]
+    thetas = (*replies, theta)
+    certificate = certify(poisoned, target, thetas)
+    return _poisoning(realization, target, gradient, theta, poisoned, thetas, certificate)
+
+
+def reproduce_gradient(
+    problem: Problem,
+    rho: npt.ArrayLike,
+    gradient: npt.ArrayLike,
+    *,
+    nu: float | None = None,
+    domain: Domain = Unbounded(),
+) -> Poisoning:
+    r"""Return the smallest dataset whose owner, following the protocol, reports ``gradient`` at rho.
+
+    Parameters
+    ----------
+    problem : Problem
+        The honest users; only their loss, regularizer and ridge matter.
+    rho : array_like, shape of a model
+        The global model of the round.
+    gradient : array_like, shape of a model
+        The Byzantine report g, in Grad.
+    nu : float, optional
+        The attacker's own ridge; default, the one that all users of the problem share.
+    domain : Domain
+        Where the attacker's inputs may lie; default `Unbounded`.
+
+    Raises
+    ------
+    InvalidInputError
+        If g is outside Grad, or a shape is wrong.
+    UnrealizableGradientError, UnsupportedCombinationError, CertificateError
+        As `realize_gradient`.
+
+    Notes
+    -----
+    Source: T2, end of the list.
+
+    Examples
+    --------
+    >>> from gplconvex import Dataset, Logistic, SmoothL2
+    >>> honest = Problem(Logistic(), SmoothL2(1.0), [Dataset([[1.0, 2.0]], [1.0])], nu=0.1)
+    >>> attack = reproduce_gradient(honest, [1.0, 1.0], [0.3, -0.6])
+    >>> attacker = attack.poisoned.n_users - 1
+    >>> moreau_envelope(attack.poisoned, attacker, [1.0, 1.0]).gradient.round(12)
+    array([ 0.3, -0.6])
+    """
+    rho = problem.check_model("rho", rho)
+    g = problem.check_model("gradient", gradient)
+    ridge = _attacker_nu(problem, nu)
+    theta = to_model(problem, rho, g)
+    realization = to_data(problem, theta, g, nu=ridge, domain=domain)
+    poisoned = problem.with_user(realization.dataset, ridge)
+    replies = [moreau_envelope(problem, n, rho).theta for n in range(problem.n_users)]
+    alone = Problem(problem.loss, problem.regularizer, [realization.dataset], ridge)
+    certificate = certify(alone, rho, [theta], attacker=GradientAttack(-g))
+    return _poisoning(realization, rho, g, theta, poisoned, (*replies, theta), certificate)
+
+
+def _poisoning(
+    realization: Realization,
+    target: FloatArray,
+    gradient: FloatArray,
+    theta: FloatArray,
+    poisoned: Problem,
+    thetas: tuple[FloatArray, ...],
+    certificate: Certificate,
+) -> Poisoning:
+    return Poisoning(
+        dataset=realization.dataset,
+        target=target,
+        gradient=gradient,
+        theta=theta,
+        n_points=realization.n_points,
+        lower_bound=realization.lower_bound,
+        proof=realization.proof,
+        residual=realization.residual,
+        poisoned=poisoned,
+        thetas=thetas,
+        certificate=certificate,
+    )
+
+
+def _attacker_nu(problem: Problem, nu: float | None) -> float:
+    if nu is not None:
+        return check_nu(nu)
+    if (problem.nu != problem.nu[0]).any():
+        raise InvalidInputError(
+            f"the users have different ridges, {problem.nu.tolist()}: say which one the attacker has "
+            "with nu=..."
+        )
+    return float(problem.nu[0])

@@ -1,0 +1,96 @@
+"""The exception tree: every failure of the package is a `GplConvexError`.
+
+A message says what happened, what was expected, what was got, and what to do next; the values that
+caused it also hang on the exception, so that a program can read them without parsing a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gplconvex._types import FloatArray
+    from gplconvex.certificates import Check
+    from gplconvex.solvers import Solution
+
+
+class GplConvexError(Exception):
+    """Base class of every error raised on purpose by this package."""
+
+
+class InvalidInputError(GplConvexError, ValueError):
+    """An argument breaks the contract: shape, label, non-finite number, parameter, existing file."""
+
+
+class UnsupportedCombinationError(GplConvexError):
+    """Two valid choices do not work together; the message names who lacks what."""
+
+
+class UnreachableTargetError(GplConvexError):
+    """No plausible report makes the target stationary.
+
+    Attributes
+    ----------
+    pull : float
+        ``|G(target)|``, the norm of the pull of the honest users at the target.
+    lam : float
+        The largest norm that a plausible report can have.
+    reachable : array
+        The minimizer of ``sum_n M_n(rho) + lam |rho - target|``: the point that the
+        counter-gradient attack converges to instead (T5).
+    """
+
+    def __init__(self, message: str, *, pull: float, lam: float, reachable: FloatArray) -> None:
+        super().__init__(message)
+        self.pull = pull
+        self.lam = lam
+        self.reachable = reachable
+
+
+class UnrealizableGradientError(GplConvexError):
+    """No dataset in the domain has the wanted gradient.
+
+    Attributes
+    ----------
+    direction : array
+        A direction in which every dataset of the domain misses the gradient.
+    """
+
+    def __init__(self, message: str, *, direction: FloatArray) -> None:
+        super().__init__(message)
+        self.direction = direction
+
+
+class NotSolvedError(GplConvexError):
+    """A solution was required to be optimal and its certificate does not say so.
+
+    Attributes
+    ----------
+    solution : Solution or None
+        What the solver returned, with its status and certificate; None if it returned no point.
+    """
+
+    def __init__(self, message: str, *, solution: Solution | None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+class CertificateError(GplConvexError):
+    """A certificate fails.
+
+    Attributes
+    ----------
+    checks : sequence of Check
+        The failing clauses, each with its value and its bound.
+    """
+
+    def __init__(self, message: str, *, checks: Sequence[Check]) -> None:
+        lines = [message, *(f"  {check}" for check in checks)]
+        super().__init__("\n".join(lines))
+        self.checks = tuple(checks)
+
+
+class MissingDependencyError(GplConvexError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""

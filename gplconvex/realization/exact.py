@@ -1,0 +1,90 @@
+r"""Residuals of realized points in 50-digit arithmetic, and their removal.
+
+A hundred thousand copies of one point multiply the rounding of its inputs by a hundred thousand. So the
+sum of gradients is evaluated, at the float64 points as they ship, in decimal arithmetic of 50 digits;
+and what it misses is put right by moving single copies, whose own rounding nothing multiplies.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+
+from gplconvex._types import FloatArray
+from gplconvex.data import Dataset
+from gplconvex.losses import LeastSquares, Loss
+
+DIGITS = 50
+
+
+def missing_gradient(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> FloatArray:
+    r"""Return :math:`h - \sum_i c_i w_i x_i` at the points of a dataset, rounded once at the end.
+
+    For `LeastSquares` and `Logistic`.
+    """
+    with localcontext() as context:
+        context.prec = DIGITS
+        model = [Decimal(value) for value in theta.tolist()]
+        missing = [Decimal(value) for value in h.tolist()]
+        for x, y, count in zip(data.x.tolist(), data.y.tolist(), data.counts.tolist(), strict=True):
+            inputs = [Decimal(value) for value in x] + [Decimal(1)] * loss.intercept
+            z = sum((a * b for a, b in zip(inputs, model, strict=True)), Decimal(0))
+            weight = count * _residual(loss, z, Decimal(y))
+            missing = [a - weight * b for a, b in zip(missing, inputs, strict=True)]
+        return np.array([float(value) for value in missing])
+
+
+def _residual(loss: Loss, z: Decimal, y: Decimal) -> Decimal:
+    if isinstance(loss, LeastSquares):
+        return z - y
+    return -y / (1 + (y * z).exp())
+
+
+def relative_residual(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> float:
+    r"""Return :math:`|h - \sum_i c_i w_i x_i| / |h|` at the points of a dataset; 0 for 0 = 0."""
+    off = float(np.linalg.norm(missing_gradient(loss, data, theta, h)))
+    return off / float(np.linalg.norm(h)) if h.any() else off
+
+
+def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> Dataset:
+    r"""Move one copy of the first and of the last point so that the gradients sum to h.
+
+    To first order a move :math:`\delta_i` of an input changes its gradient by
+    :math:`w_i\delta_i + w_i' t_i x_i` (and :math:`w_i' t_i` on the intercept),
+    :math:`t_i = \tilde\theta^\top\delta_i`. Along theta, and on the intercept, this is a linear system
+    for the :math:`t_i`; across theta the two points share what is left in proportion to :math:`w_i`.
+    """
+    data = _single_out(data)
+    singles = [0, data.n_rows - 1] if data.n_rows > 1 else [0]
+    slope = theta[:-1] if loss.intercept else theta
+    square = float(slope @ slope)
+    if square == 0.0:
+        return data
+    missing = missing_gradient(loss, data, theta, h)
+    x, y = data.x[singles], data.y[singles]
+    z = loss.predictor(x, theta)
+    w, dw = loss.residual(z, y), loss.curvature(z, y)
+    features = missing[:-1] if loss.intercept else missing
+    along = w + dw * (x @ slope)
+    system, right = along[None, :], np.array([slope @ features])
+    if loss.intercept:
+        system, right = np.vstack([along, dw]), np.append(right, missing[-1])
+    t = np.linalg.lstsq(system, right, rcond=None)[0]
+    rest = features - (dw * t) @ x
+    across = rest - slope * (float(slope @ rest) / square)
+    moves = np.outer(t / square, slope) + np.outer(w / float(w @ w), across)
+    moved = data.x.copy()
+    moved[singles] += moves
+    return Dataset(moved, data.y, data.counts)
+
+
+def _single_out(data: Dataset) -> Dataset:
+    """Return the dataset with a first and a last row of count 1."""
+    counts = data.counts.tolist()
+    rows, new = list(range(data.n_rows)), counts.copy()
+    if counts[0] > 1:
+        rows, new = [0, *rows], [1, counts[0] - 1, *new[1:]]
+    if new[-1] > 1:
+        rows, new = [*rows, data.n_rows - 1], [*new[:-1], new[-1] - 1, 1]
+    return Dataset(data.x[rows], data.y[rows], np.array(new))

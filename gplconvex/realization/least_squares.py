@@ -1,0 +1,53 @@
+r"""Least squares, inputs unbounded: one point, or two.
+
+A point with input x and residual w = z - y has gradient x w, and y is free, so w is. Without
+intercept, x = h/w and y = theta^T x - w do it for every w. With an intercept the last entry says
+w = h_0: one point if :math:`h_0 \neq 0`, otherwise two with opposite residuals.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gplconvex._types import FloatArray
+from gplconvex.data import Dataset
+from gplconvex.losses import LeastSquares
+from gplconvex.realization.exact import relative_residual
+from gplconvex.realization.result import LowerBound, Realization, finish
+from gplconvex.rounding import REALIZATION_RESIDUAL
+
+
+def realize_least_squares(loss: LeastSquares, theta: FloatArray, h: FloatArray) -> Realization:
+    """Return the fewest least-squares points whose gradient at ``theta`` is ``h``."""
+    n_features = theta.size - loss.intercept
+    if not h.any():
+        return finish(loss, theta, h, Dataset.empty(n_features), LowerBound(0, "zero"))
+    if not loss.intercept:
+        # The label z - w loses |z|/|w| digits of w. With w^2 = |theta|^T |h| it loses none.
+        w = math.sqrt(max(float(np.abs(theta) @ np.abs(h)), float(np.linalg.norm(h))))
+        data = _points(theta, (h / w)[None, :], np.array([w]), 0.0)
+        return finish(loss, theta, h, data, LowerBound(1, "nonzero"))
+    slope, b, features, h0 = theta[:-1], float(theta[-1]), h[:-1], float(h[-1])
+    proof = LowerBound(1, "nonzero") if h0 != 0.0 else LowerBound(2, "silent point")
+    note = ""
+    if h0 != 0.0:
+        data = _points(slope, (features / h0)[None, :], np.array([h0]), b)
+        if relative_residual(loss, data, theta, h) <= REALIZATION_RESIDUAL:
+            return finish(loss, theta, h, data, proof)
+        note = (
+            f"one point would do in exact arithmetic, but h0 = {h0:.3g} is so small beside the rest "
+            "that its label cannot be written in float64; two points are shipped"
+        )
+    # Residuals h0/2 +- a at inputs +- x: any a does, and one of the size of z loses no digits.
+    a = max(math.sqrt(float(np.abs(slope) @ np.abs(features))), abs(b), abs(h0))
+    a = max(a, math.sqrt(float(np.linalg.norm(features))))
+    x = features / (2.0 * a)
+    data = _points(slope, np.stack([x, -x]), np.array([h0 / 2.0 + a, h0 / 2.0 - a]), b)
+    return finish(loss, theta, h, data, proof, note)
+
+
+def _points(slope: FloatArray, x: FloatArray, w: FloatArray, b: float) -> Dataset:
+    """Return points with inputs x and residuals w at the model (slope, b)."""
+    return Dataset(x, x @ slope + b - w)

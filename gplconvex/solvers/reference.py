@@ -1,0 +1,111 @@
+"""The reference solver: the model written down in cvxpy atoms and handed to an installed solver."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gplconvex._types import FloatArray
+from gplconvex.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    NotSolvedError,
+    UnsupportedCombinationError,
+)
+from gplconvex.participants import Attacker, ModelAttack
+from gplconvex.problem import LocalLoss, Problem
+from gplconvex.regularizers import Regularizer
+from gplconvex.solvers.solution import Raw
+
+
+def solve_cvxpy(
+    problem: Problem,
+    start: FloatArray | None = None,
+    attacker: Attacker | None = None,
+    solver: str = "CLARABEL",
+) -> Raw:
+    """Solve a problem with an installed cvxpy solver, at the solver's own accuracy.
+
+    Raises
+    ------
+    MissingDependencyError
+        If cvxpy is not installed.
+    InvalidInputError
+        If the solver is not installed.
+    UnsupportedCombinationError
+        For a ``start``, which interior-point solvers cannot use.
+    NotSolvedError
+        If the solver returns no point at all.
+    """
+    try:
+        import cvxpy as cp
+    except ImportError as error:
+        raise MissingDependencyError(
+            'method "cvxpy" needs cvxpy: install it with pip install "gplconvex[cvxpy]", or use '
+            'method="newton"'
+        ) from error
+    if start is not None:
+        raise UnsupportedCombinationError(
+            'method "cvxpy" cannot use a start (interior-point solvers choose their own): '
+            'leave it out, or use method="newton"'
+        )
+    if solver not in cp.installed_solvers():
+        raise InvalidInputError(
+            f"cvxpy solver must be one of those installed, {cp.installed_solvers()}; got {solver!r}"
+        )
+    rho = cp.Variable(problem.shape)
+    if math.isinf(problem.regularizer.kink):
+        thetas = [rho] * problem.n_users  # one model: the same variable, and no term
+    else:
+        thetas = [cp.Variable(problem.shape) for _ in problem.locals]
+    terms: list[Any] = [
+        _local(local, theta) for local, theta in zip(problem.locals, thetas, strict=True)
+    ]
+    constraints: list[Any] = []
+    ties = [] if thetas[0] is rho else [(problem.regularizer, rho - theta) for theta in thetas]
+    if isinstance(attacker, ModelAttack):
+        ties.append((attacker.regularizer_for(problem), rho - attacker.theta))
+    elif attacker is not None:
+        terms.append(attacker.cvxpy_energy(problem, rho))
+    for regularizer, u in ties:
+        term, constraint = _tie(regularizer, u)
+        terms += term
+        constraints += constraint
+    model = cp.Problem(cp.Minimize(sum(terms)), constraints)
+    try:
+        model.solve(solver=solver)
+    except cp.SolverError as error:
+        raise NotSolvedError(f"{solver} failed: {error}", solution=None) from error
+    if rho.value is None:
+        raise NotSolvedError(
+            f"{solver} returned no point, status {model.status!r}: with nu = 0 the data may have no "
+            "minimizer (separable labels); choose nu > 0",
+            solution=None,
+        )
+    stats = model.solver_stats
+    return Raw(
+        rho=np.array(rho.value, dtype=np.float64),
+        thetas=tuple(np.array(theta.value, dtype=np.float64) for theta in thetas),
+        method=f"cvxpy:{solver}",
+        stats={"iterations": float(stats.num_iters or 0), "solver_status": str(model.status)},
+    )
+
+
+def _local(local: LocalLoss, theta: Any) -> Any:
+    """Return the local loss as a cvxpy expression."""
+    import cvxpy as cp
+
+    terms = [local.nu * cp.sum_squares(theta)]
+    if local.data.n_rows:
+        z = local.loss.predictor(local.data.x, theta)
+        terms.append(local.data.counts @ local.loss.cvxpy_value(z, local.data.y))
+    return sum(terms)
+
+
+def _tie(regularizer: Regularizer, u: Any) -> tuple[list[Any], list[Any]]:
+    """Return the terms and the constraints that tie two models."""
+    if math.isinf(regularizer.kink):
+        return [], [u == 0]
+    return [regularizer.cvxpy_value(u)], []

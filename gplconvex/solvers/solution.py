@@ -1,0 +1,82 @@
+"""`Solution`: what a solver returns, with the status that its certificate justifies."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gplconvex._types import FloatArray
+from gplconvex.certificates import Certificate
+from gplconvex.errors import NotSolvedError
+from gplconvex.problem import Problem
+
+
+class Status(enum.Enum):
+    """What is proved about a returned point."""
+
+    OPTIMAL = "the certified gap is within the tolerance"
+    INACCURATE = "the certified gap exceeds the tolerance"
+    UNCERTIFIED = "no bound exists for this point"
+
+    @classmethod
+    def of(cls, certificate: Certificate, tol: float) -> Status:
+        """Return the status that a certificate justifies."""
+        if math.isinf(certificate.gap):
+            return cls.UNCERTIFIED
+        return cls.OPTIMAL if certificate.relative_gap <= tol else cls.INACCURATE
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    r"""A point, and what is proved about it.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was solved, so that anybody can recompute the certificate.
+    rho : array
+        The global model.
+    thetas : tuple of arrays
+        The personal models.
+    value : float
+        :math:`F(\rho, \theta)`, with the attacker's term if there is one.
+    status : Status
+        From the certificate at this point, never from a solver's word.
+    certificate : Certificate
+        Guaranteed bounds.
+    method : str
+        Which solver ran.
+    stats : mapping
+        What the solver says of itself: iterations, seconds, its own status.
+    """
+
+    problem: Problem
+    rho: FloatArray
+    thetas: tuple[FloatArray, ...]
+    value: float
+    status: Status
+    certificate: Certificate
+    method: str
+    stats: Mapping[str, float | str]
+
+    def require_optimal(self) -> Solution:
+        """Return self if the status is OPTIMAL; raise `NotSolvedError` otherwise."""
+        if self.status is not Status.OPTIMAL:
+            raise NotSolvedError(
+                f"{self.method} returned a point of status {self.status.name} "
+                f"({self.status.value}):\n{self.certificate}",
+                solution=self,
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a backend hands to the judge."""
+
+    rho: FloatArray
+    thetas: tuple[FloatArray, ...]
+    method: str
+    stats: dict[str, float | str] = field(default_factory=dict)
