@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from gplconvex._types import FloatArray
+from gplconvex._types import FloatArray, RealArray
 from gplconvex.data import Dataset
 from gplconvex.errors import InvalidInputError
 
@@ -92,11 +92,11 @@ class Loss(ABC):
         """Return the shape of theta for inputs with ``n_features`` columns."""
         return (n_features + self.intercept,)
 
-    def predictor(self, x: FloatArray, theta: FloatArray) -> FloatArray:
+    def predictor(self, x: RealArray, theta: RealArray) -> RealArray:
         r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (m,)."""
         return x @ theta[:-1] + theta[-1] if self.intercept else x @ theta
 
-    def pullback(self, x: FloatArray, weights: FloatArray) -> FloatArray:
+    def pullback(self, x: RealArray, weights: RealArray) -> RealArray:
         r"""Return :math:`\sum_i x_i w_i`, the adjoint of `predictor`."""
         features = x.T @ weights
         return np.append(features, weights.sum()) if self.intercept else features

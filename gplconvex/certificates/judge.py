@@ -88,10 +88,10 @@ def certify(
     >>> from gplconvex.losses import LeastSquares
     >>> from gplconvex.regularizers import SquaredL2
     >>> problem = Problem(LeastSquares(), SquaredL2(1.0), [([[1.0]], [2.0]), ([[1.0]], [4.0])])
-    >>> exact = certify(problem, [3.0], [[7 / 3], [11 / 3]])
-    >>> exact.distance < 1e-13
+    >>> exact = certify(problem, [3.0], [[8 / 3], [10 / 3]])
+    >>> exact.distance < 1e-14
     True
-    >>> off = certify(problem, [3.5], [[7 / 3], [11 / 3]])
+    >>> off = certify(problem, [3.5], [[8 / 3], [10 / 3]])
     >>> bool(0.5 <= off.distance < 1.0)
     True
     """
