@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,10 @@ def solve_cvxpy(
         constraints += constraint
     model = cp.Problem(cp.Minimize(sum(terms)), constraints)
     try:
-        model.solve(solver=solver)
+        with warnings.catch_warnings():
+            # How accurate the solution is, the certificate will say.
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+            model.solve(solver=solver)
     except cp.SolverError as error:
         raise NotSolvedError(f"{solver} failed: {error}", solution=None) from error
     if rho.value is None:
