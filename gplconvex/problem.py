@@ -149,22 +149,48 @@ class LocalLoss:
             return 2.0 * self.nu
         return 2.0 * self.nu + least_eigenvalue(self.least_gram, self.data.n_rows)
 
+    def least_gram_near(self, theta: FloatArray, radius: float) -> FloatArray:
+        """Return a lower bound of the Gram part of the Hessians in the ball around theta."""
+        low, high = self._predictor_range(theta, radius)
+        slowest, _ = self.loss.curvature_bounds(low, high, self.data.y)
+        return self.loss.gram(self.data.x, self._counts * slowest * (1.0 - 8.0 * UNIT))
+
+    def strong_convexity_near(self, theta: FloatArray, radius: float) -> float:
+        r"""Return a guaranteed :math:`\mu` such that L is mu-strongly convex in the ball."""
+        gram = self.least_gram_near(theta, radius)
+        return 2.0 * self.nu + least_eigenvalue(gram, self.data.n_rows)
+
+    @cached_property
+    def natural_radius(self) -> float:
+        """The radius within which no predictor moves by more than 1; ``inf`` without points."""
+        longest = float(np.max(self._input_lengths, initial=0.0))
+        return 1.0 / longest if longest > 0.0 else math.inf
+
     def gradient_lipschitz(self, theta: FloatArray, radius: float) -> float:
         r"""Return a Lipschitz constant of the gradient on the ball of that radius around theta."""
-        x, y = self.data.x, self.data.y
-        z = self.loss.predictor(x, theta)
-        lengths = np.sqrt(np.sum(x * x, axis=1) + self.loss.intercept)
-        reach = radius * lengths + gamma(theta.size + 2) * self.loss.predictor(
-            np.abs(x), np.abs(theta)
-        )
-        _, steepest = self.loss.curvature_bounds(z - reach, z + reach, y)
-        weights = self._counts * steepest
+        low, high = self._predictor_range(theta, radius)
+        _, steepest = self.loss.curvature_bounds(low, high, self.data.y)
+        weights = self._counts * steepest * (1.0 + 8.0 * UNIT)
         if not np.isfinite(weights).all():
             return math.inf
-        gram = self.loss.gram(x, weights)
+        gram = self.loss.gram(self.data.x, weights)
         largest = float(np.linalg.eigvalsh(gram)[-1]) if gram.size else 0.0
-        allowance = gamma(len(x) + 10 * theta.size + 10) * float(np.trace(gram))
+        allowance = gamma(self.data.n_rows + 10 * theta.size + 10) * float(np.trace(gram))
         return 2.0 * self.nu + max(0.0, largest) + allowance
+
+    @cached_property
+    def _input_lengths(self) -> FloatArray:
+        """The Euclidean norm of every input, the intercept's 1 included."""
+        squares = np.sum(self.data.x**2, axis=1) + float(self.loss.intercept)
+        return np.asarray(np.sqrt(squares), dtype=np.float64)
+
+    def _predictor_range(self, theta: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
+        """Return bounds of the predictors over the ball, rounding included."""
+        z = self.loss.predictor(self.data.x, theta)
+        sizes = self.loss.predictor(np.abs(self.data.x), np.abs(theta))
+        reach = radius * self._input_lengths * (1.0 + gamma(theta.size + 4))
+        reach += gamma(theta.size + 4) * sizes
+        return z - reach, z + reach
 
     @cached_property
     def _curvature_everywhere(self) -> tuple[FloatArray, FloatArray]:

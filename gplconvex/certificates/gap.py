@@ -18,15 +18,27 @@ SLACK = 1.0 + 1e-12
 
 
 class User:
-    """What the bounds need of one user, each number with its rounding allowance."""
+    """What the bounds need of one user, each number with its rounding allowance.
+
+    With ``near``, a user without strong convexity everywhere gets that of a ball around theta.
+    """
 
     def __init__(
-        self, local: LocalLoss, regularizer: Regularizer, rho: FloatArray, theta: FloatArray
+        self,
+        local: LocalLoss,
+        regularizer: Regularizer,
+        rho: FloatArray,
+        theta: FloatArray,
+        near: bool,
     ) -> None:
         self.local = local
         self.theta = theta
         self.u = rho - theta
         self.mu = local.strong_convexity
+        self.radius = math.inf
+        if near and self.mu == 0.0 and math.isfinite(local.natural_radius):
+            self.mu = local.strong_convexity_near(theta, local.natural_radius)
+            self.radius = local.natural_radius if self.mu > 0.0 else math.inf
         self.gradient, self.rounding = local.certified_gradient(theta)
         self.at_kink = regularizer.kink > 0.0 and not self.u.any()
 

@@ -22,6 +22,12 @@ the Fenchel-Young residual :math:`e(u, g) = r(u) + r^*(g) - \langle u, g\rangle`
 A sum of small squares: nothing of the size of F is ever subtracted. A user with :math:`\mu_n = 0` takes
 part with the dual :math:`g_n = \nabla L_n(\theta_n)`.
 
+**Where curvature is local** (nu = 0 with the logistic loss), :math:`\mu_n` is that of the ball of radius
+:math:`R_n` around :math:`\theta_n` in which no predictor moves by more than 1. Completing squares above,
+every point of the ball that is as good as this one has :math:`|\theta - \theta_n| \le
+2\sqrt{2\,\text{gap}/\mu_n}`; if that is less than :math:`R_n`, the convex set of points as good as this
+one does not meet the boundary of the ball, so it lies inside, and with it the optimum.
+
 **The distance** of :math:`\rho` from :math:`\rho^*` is the least of the bounds that apply (T4); see
 `gplconvex.certificates.distance`.
 
@@ -99,19 +105,10 @@ def certify(
     models = problem.check_models(thetas)
     if attacker is not None:
         attacker.check(problem)
-    users = [
-        User(local, problem.regularizer, rho, theta)
-        for local, theta in zip(problem.locals, models, strict=True)
-    ]
-    pull = np.sum([user.gradient for user in users], axis=0)
-    report = np.zeros_like(rho) if attacker is None else attacker.report(problem, rho, -pull)
+    bounds, rounding = _bound(problem, rho, models, attacker, near=False)
+    if math.isinf(bounds.gap):
+        bounds, rounding = _bound(problem, rho, models, attacker, near=True)
     energy = 0.0 if attacker is None else attacker.energy(problem, rho)
-    fingerprint = _fingerprint(problem, rho, models, attacker)
-    bounds = (
-        _consensus_bounds(problem, users, report)
-        if math.isinf(problem.regularizer.kink)
-        else _personal_bounds(problem.regularizer, users, report)
-    )
     checks = (
         *bounds.checks,
         Check(
@@ -138,9 +135,9 @@ def certify(
         value=problem.value(rho, models) + energy,
         size=norm(rho),
         strong_convexity=bounds.strong_convexity,
-        rounding=math.fsum(user.rounding for user in users),
+        rounding=rounding,
         checks=checks,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(problem, rho, models, attacker),
     )
 
 
@@ -200,6 +197,29 @@ class _Bounds:
 _NO_RULE = "no bound exists"
 
 
+def _bound(
+    problem: Problem,
+    rho: FloatArray,
+    thetas: tuple[FloatArray, ...],
+    attacker: Attacker | None,
+    *,
+    near: bool,
+) -> tuple[_Bounds, float]:
+    """Return the bounds, from curvature everywhere or ``near`` the point, and the rounding allowed."""
+    users = [
+        User(local, problem.regularizer, rho, theta, near)
+        for local, theta in zip(problem.locals, thetas, strict=True)
+    ]
+    pull = np.sum([user.gradient for user in users], axis=0)
+    report = np.zeros_like(rho) if attacker is None else attacker.report(problem, rho, -pull)
+    bounds = (
+        _consensus_bounds(problem, users, report, near)
+        if math.isinf(problem.regularizer.kink)
+        else _personal_bounds(problem.regularizer, users, report)
+    )
+    return bounds, math.fsum(user.rounding for user in users)
+
+
 def _curvature_check(mu: float) -> Check:
     return Check(
         "strong convexity",
@@ -211,72 +231,104 @@ def _curvature_check(mu: float) -> Check:
     )
 
 
-def _consensus_bounds(problem: Problem, users: list[User], report: FloatArray) -> _Bounds:
-    r"""Bounds for :math:`\theta_n = \rho`: the pooled loss L is mu-strongly convex, so that
-    :math:`|\rho - \rho^*| \le |\nabla L(\rho)| / \mu` and the gap is :math:`|\nabla L|^2 / (2\mu)`.
-    """  # noqa: D205
+def _confined(reach: float, radius: float) -> Check:
+    return Check(
+        "optimum is near",
+        2.0 * reach / radius if math.isfinite(radius) else 0.0,
+        1.0,
+        "<",
+        "where the curvature used is that of a ball, the ball must hold all points as good as this",
+    )
+
+
+def _consensus_bounds(
+    problem: Problem, users: list[User], report: FloatArray, near: bool
+) -> _Bounds:
+    r"""Return the bounds for :math:`\theta_n = \rho`: one pooled, strongly convex loss L.
+
+    :math:`|\rho - \rho^*| \le |\nabla L(\rho)| / \mu`, and the gap is :math:`|\nabla L|^2 / (2\mu)`.
+    """
     disagreement = max(norm(user.u) for user in users)
+    radius = min(local.natural_radius for local in problem.locals) if near else math.inf
+    if math.isfinite(radius):
+        grams = [user.local.least_gram_near(user.theta, radius) for user in users]
+    else:
+        grams = [local.least_gram for local in problem.locals if local.least_gram is not None]
     mu = 2.0 * float(problem.nu.sum())
-    grams = [local.least_gram for local in problem.locals if local.least_gram is not None]
     if grams:
         mu += least_eigenvalue(np.sum(grams, axis=0), sum(data.n_rows for data in problem.datasets))
     gradients = [report, *(user.gradient for user in users)]
     allowance = math.fsum(user.rounding for user in users) + sum_rounding(gradients)
     slope = max(norm(np.sum(gradients, axis=0)), allowance) + allowance
-    bounded = mu > 0.0 and disagreement == 0.0
-    distance = slope / mu * SLACK if bounded else math.inf
+    distance = slope / mu * SLACK if mu > 0.0 else math.inf
+    checks = (
+        Check(
+            "models agree",
+            disagreement,
+            0.0,
+            "<=",
+            "hard consensus allows one model only: every theta must equal rho",
+        ),
+        _curvature_check(mu),
+        _confined(distance, radius),
+    )
+    if not all(check.passed for check in checks):
+        distance = math.inf
+    bounded = math.isfinite(distance)
     return _Bounds(
         gap=slope**2 / (2.0 * mu) * SLACK if bounded else math.inf,
         distance=distance,
         rule="strong convexity of the pooled loss" if bounded else _NO_RULE,
         theta_distances=(distance,) * len(users),
         strong_convexity=(mu,),
-        checks=(
-            Check(
-                "models agree",
-                disagreement,
-                0.0,
-                "<=",
-                "hard consensus allows one model only: every theta must equal rho",
-            ),
-            _curvature_check(mu),
-        ),
+        checks=checks,
     )
 
 
 def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatArray) -> _Bounds:
     duals = choose_duals(regularizer, users, report)
-    gap = math.fsum(duals.costs) * SLACK if duals.largest <= regularizer.radius else math.inf
-    reaches = tuple(
-        math.sqrt(2.0 * gap / user.mu) * SLACK if user.mu > 0.0 else math.inf for user in users
+    gap = math.fsum(duals.costs) * SLACK
+    confined = max(
+        (_confined(_reach(gap, user), user.radius) for user in users), key=lambda c: c.value
     )
-    distance, rule = min(
-        distances(regularizer, users, report, gap, reaches), default=(math.inf, _NO_RULE)
+    checks = (
+        _curvature_check(max(user.mu for user in users)),
+        Check(
+            "duals sum to zero",
+            duals.imbalance,
+            duals.allowance,
+            "<=",
+            "up to rounding, which is allowed for; the attacker's report included",
+        ),
+        Check(
+            "duals are plausible",
+            duals.largest,
+            regularizer.radius,
+            "<=",
+            "each dual, with its rounding, lies in the domain of the conjugate of r",
+        ),
+        confined,
     )
+    if not all(check.passed for check in checks):
+        gap = math.inf
+    reaches = tuple(_reach(gap, user) for user in users)
+    applicable = distances(regularizer, users, report, gap, reaches) if confined.passed else ()
+    distance, rule = min(applicable, default=(math.inf, _NO_RULE))
+    if math.isinf(distance):
+        rule = _NO_RULE
     return _Bounds(
         gap=gap,
         distance=distance * SLACK,
         rule=rule,
         theta_distances=reaches,
         strong_convexity=tuple(user.mu for user in users),
-        checks=(
-            _curvature_check(max(user.mu for user in users)),
-            Check(
-                "duals sum to zero",
-                duals.imbalance,
-                duals.allowance,
-                "<=",
-                "up to rounding, which is allowed for; the attacker's report included",
-            ),
-            Check(
-                "duals are plausible",
-                duals.largest,
-                regularizer.radius,
-                "<=",
-                "each dual, with its rounding, lies in the domain of the conjugate of r",
-            ),
-        ),
+        checks=checks,
     )
+
+
+def _reach(gap: float, user: User) -> float:
+    r"""Return :math:`\sqrt{2\,\text{gap}/\mu_n} \ge |\theta_n - \theta_n^*|`."""
+    return math.sqrt(2.0 * gap / user.mu) * SLACK if user.mu > 0.0 else math.inf
 
 
 # -- small tools -------------------------------------------------------------------------------------
