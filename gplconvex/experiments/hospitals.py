@@ -20,7 +20,6 @@ import numpy as np
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check, verify
-from gplconvex.data import Dataset
 from gplconvex.datasets import HeartDisease, heart_disease, heart_disease_regression
 from gplconvex.equivalence import Poisoning, poison
 from gplconvex.errors import CertificateError
@@ -90,9 +89,6 @@ class Reversal:
         Gradient attack, model attack, data poisoning by Newton and by Clarabel.
     poisoning : Poisoning
         The target, the gradient, the frozen model, and the dataset with its certificate.
-    direction_bound : float or None
-        :math:`\langle v, h\rangle / \sigma(v)`: what the records must reach along the direction v of
-        the proof, in units of what a single one can. None where the proof has no direction.
     """
 
     data: HeartDisease
@@ -100,7 +96,6 @@ class Reversal:
     honest: Outcome
     attacks: tuple[Outcome, ...]
     poisoning: Poisoning
-    direction_bound: float | None
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -116,6 +111,15 @@ class Reversal:
     def data_gradient(self) -> FloatArray:
         r""":math:`h = g - 2\nu\theta_\spadesuit`: what the gradients of the fake records sum to."""
         return self.poisoning.gradient - 2.0 * NU * self.poisoning.theta
+
+    @property
+    def data_gradient_along(self) -> float | None:
+        r""":math:`\langle v, h\rangle`, v the direction of the proof; None if it has none.
+
+        A single record reaches at most ``poisoning.proof.support`` along v.
+        """
+        direction = self.poisoning.proof.direction
+        return None if direction is None else float(direction @ self.data_gradient)
 
     @property
     def fake_records(self) -> FloatArray:
@@ -157,7 +161,11 @@ def reverse_diagnosis(on_step: Callable[[str], None] = lambda step: None) -> Rev
     >>> max(attack.distance for attack in reversal.attacks) < 1e-3 < reversal.honest.distance
     True
     """
-    return _reverse(heart_disease(), Logistic(intercept=True), _accuracy, on_step)
+
+    def accuracy(z: FloatArray, y: FloatArray) -> float:
+        return float(np.mean(z * y > 0.0))
+
+    return _reverse(heart_disease(), Logistic(intercept=True), accuracy, on_step)
 
 
 def reverse_heart_rate(on_step: Callable[[str], None] = lambda step: None) -> Reversal:
@@ -180,7 +188,12 @@ def reverse_heart_rate(on_step: Callable[[str], None] = lambda step: None) -> Re
     >>> reverse_heart_rate().poisoning.n_points
     1
     """
-    return _reverse(heart_disease_regression(), LeastSquares(intercept=True), _error, on_step)
+    data = heart_disease_regression()
+
+    def error(z: FloatArray, y: FloatArray) -> float:
+        return data.label_scale * float(np.mean(np.abs(z - y)))
+
+    return _reverse(data, LeastSquares(intercept=True), error, on_step)
 
 
 def check_reversal(reversal: Reversal) -> None:
@@ -203,7 +216,7 @@ def check_reversal(reversal: Reversal) -> None:
     verify(poisoning.certificate, poisoning.poisoned, poisoning.target, poisoning.thetas)
     theta, h, proof = poisoning.theta, reversal.data_gradient, poisoning.proof
     check_lower_bound(loss, theta, h, proof)
-    if reversal.direction_bound is not None:
+    if proof.direction is not None:
         # The argument that people are told, simpler than the one behind the bound.
         simple = LowerBound(proof.value, "direction", proof.direction, proof.support)
         check_lower_bound(loss, theta, h, simple)
@@ -231,11 +244,11 @@ def check_reversal(reversal: Reversal) -> None:
         raise CertificateError("the result is not what it claims:", checks=failing)
 
 
-_Score = Callable[[HeartDisease, Dataset, FloatArray], float]
-
-
 def _reverse(
-    data: HeartDisease, loss: Loss, score: _Score, on_step: Callable[[str], None]
+    data: HeartDisease,
+    loss: Loss,
+    score: Callable[[FloatArray, FloatArray], float],
+    on_step: Callable[[str], None],
 ) -> Reversal:
     on_step("honest optimum")
     problem = Problem(loss, SquaredL2(LAM), data.datasets, nu=NU)
@@ -245,8 +258,10 @@ def _reverse(
     poisoning = poison(problem, target)
 
     def outcome(name: str, solution: Solution, tolerance: float = TOLERANCE) -> Outcome:
-        z = [loss.predictor(dataset.x, solution.rho) for dataset in data.datasets]
-        scores = tuple(map(score, [data] * len(z), data.datasets, z))
+        scores = tuple(
+            score(loss.predictor(hospital.x, solution.rho), hospital.y)
+            for hospital in data.datasets
+        )
         return Outcome(name, solution, norm(solution.rho - target), scores, tolerance)
 
     on_step("gradient attack and model attack")
@@ -267,24 +282,7 @@ def _reverse(
             outcome("data poisoning (Clarabel)", by_data_again, REFERENCE_TOLERANCE),
         ),
         poisoning=poisoning,
-        direction_bound=_direction_bound(poisoning),
     )
     on_step("certificates and proofs")
     check_reversal(reversal)
     return reversal
-
-
-def _direction_bound(poisoning: Poisoning) -> float | None:
-    proof = poisoning.proof
-    if proof.direction is None:
-        return None
-    h = poisoning.gradient - 2.0 * NU * poisoning.theta
-    return float(proof.direction @ h) / proof.support
-
-
-def _accuracy(data: HeartDisease, dataset: Dataset, z: FloatArray) -> float:
-    return float(np.average(z * dataset.y > 0.0, weights=dataset.counts))
-
-
-def _error(data: HeartDisease, dataset: Dataset, z: FloatArray) -> float:
-    return data.label_scale * float(np.average(np.abs(z - dataset.y), weights=dataset.counts))

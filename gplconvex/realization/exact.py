@@ -17,6 +17,9 @@ from gplconvex.losses import LeastSquares, Loss
 
 DIGITS = 50
 
+REACHES = (0, 16, 512)
+"""Units in the last place by which polishing may nudge an input; 512 are 1e-13 of its size."""
+
 
 def missing_gradient(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> FloatArray:
     r"""Return :math:`h - \sum_i c_i w_i x_i` at the points of a dataset, rounded once at the end.
@@ -29,10 +32,14 @@ def missing_gradient(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray
         missing = [Decimal(value) for value in h.tolist()]
         for x, y, count in zip(data.x.tolist(), data.y.tolist(), data.counts.tolist(), strict=True):
             inputs = [Decimal(value) for value in x] + [Decimal(1)] * loss.intercept
-            z = sum((a * b for a, b in zip(inputs, model, strict=True)), Decimal(0))
+            z = _dot(inputs, model)
             weight = count * _residual(loss, z, Decimal(y))
             missing = [a - weight * b for a, b in zip(missing, inputs, strict=True)]
         return np.array([float(value) for value in missing])
+
+
+def _dot(x: list[Decimal], theta: list[Decimal]) -> Decimal:
+    return sum((a * b for a, b in zip(x, theta, strict=True)), Decimal(0))
 
 
 def _residual(loss: Loss, z: Decimal, y: Decimal) -> Decimal:
@@ -47,13 +54,15 @@ def relative_residual(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArra
     return off / float(np.linalg.norm(h)) if h.any() else off
 
 
-def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> Dataset:
+def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: int) -> Dataset:
     r"""Move one copy of the first and of the last point so that the gradients sum to h.
 
     To first order a move :math:`\delta_i` of an input changes its gradient by
     :math:`w_i\delta_i + w_i' t_i x_i` (and :math:`w_i' t_i` on the intercept),
     :math:`t_i = \tilde\theta^\top\delta_i`. Along theta, and on the intercept, this is a linear system
     for the :math:`t_i`; across theta the two points share what is left in proportion to :math:`w_i`.
+    The moved inputs, rounded, are nudged by up to ``reach`` units in the last place to the predictor
+    they are meant to have.
     """
     data = _single_out(data)
     singles = [0, data.n_rows - 1] if data.n_rows > 1 else [0]
@@ -75,8 +84,44 @@ def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> Datas
     across = rest - slope * (float(slope @ rest) / square)
     moves = np.outer(t / square, slope) + np.outer(w / float(w @ w), across)
     moved = data.x.copy()
-    moved[singles] += moves
+    for row, before, move, growth in zip(singles, x, moves, t, strict=True):
+        moved[row] = _nudged_to(before, before + move, slope, growth, reach)
     return Dataset(moved, data.y, data.counts)
+
+
+def _nudged_to(
+    before: FloatArray, after: FloatArray, slope: FloatArray, growth: float, reach: int
+) -> FloatArray:
+    """Return ``after``, nudged so that x @ slope has grown from ``before`` by ``growth``."""
+    with localcontext() as context:
+        context.prec = DIGITS
+        model = [Decimal(value) for value in slope.tolist()]
+        old, new = ([Decimal(value) for value in x.tolist()] for x in (before, after))
+        lacking = Decimal(growth) - (_dot(new, model) - _dot(old, model))
+    return nudge(after, slope, float(lacking), reach)
+
+
+def nudge(x: FloatArray, slope: FloatArray, wanted: float, reach: int) -> FloatArray:
+    """Move two inputs by up to ``reach`` units in their last place, so that x @ slope grows as wanted.
+
+    A unit of input j moves the sum by a_j; among n_i a_i + n_j a_j for integers n_i, n_j there is one
+    much closer to ``wanted`` than any a_j.
+    """
+    ulps = np.spacing(np.abs(x))
+    steps = ulps * slope
+    usable = np.flatnonzero(steps)
+    if usable.size < 2:
+        return x
+    first = usable[np.argmax(np.abs(steps[usable]))]
+    others = usable[usable != first]
+    n_first = np.arange(-reach, reach + 1)[:, None]
+    rest = wanted - n_first * steps[first]
+    n_other = np.clip(np.rint(rest / steps[others]), -reach, reach)
+    row, column = divmod(int(np.argmin(np.abs(rest - n_other * steps[others]))), others.size)
+    nudged = x.copy()
+    nudged[first] += n_first[row, 0] * ulps[first]
+    nudged[others[column]] += n_other[row, column] * ulps[others[column]]
+    return nudged
 
 
 def _single_out(data: Dataset) -> Dataset:

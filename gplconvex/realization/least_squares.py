@@ -14,7 +14,7 @@ import numpy as np
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.losses import LeastSquares
-from gplconvex.realization.exact import relative_residual
+from gplconvex.realization.exact import REACHES, missing_gradient, nudge, relative_residual
 from gplconvex.realization.result import LowerBound, Realization, finish
 from gplconvex.rounding import REALIZATION_RESIDUAL
 
@@ -34,6 +34,10 @@ def realize_least_squares(loss: LeastSquares, theta: FloatArray, h: FloatArray) 
     note = ""
     if h0 != 0.0:
         data = _points(slope, (features / h0)[None, :], np.array([h0]), b)
+        if relative_residual(loss, data, theta, h) > REALIZATION_RESIDUAL:
+            # The label is rounded by up to |z| u, too much beside w = h0: let the inputs repair it.
+            off = float(missing_gradient(loss, data, theta, h)[-1])
+            data = Dataset(nudge(data.x[0], slope, off, REACHES[-1])[None, :], data.y)
         if relative_residual(loss, data, theta, h) <= REALIZATION_RESIDUAL:
             return finish(loss, theta, h, data, proof)
         note = (

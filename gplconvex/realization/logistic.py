@@ -92,7 +92,9 @@ def _copies_scale(k: int, s: float) -> float:
         return math.exp(high)  # the tie: the peak itself, up to rounding
     if excess(low) >= 0.0:
         return math.exp(low)  # sigma(cs) is 1 in float64
-    return math.exp(brentq(excess, low, high, xtol=1e-300, rtol=4.0 * np.finfo(float).eps))
+    return math.exp(
+        brentq(excess, low, high, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
+    )
 
 
 # -- with intercept: numbers first -------------------------------------------------------------------
@@ -169,7 +171,7 @@ def _least_sum_for(k: int, j: int, h0: float) -> tuple[float, float]:
     low = -1.0
     while excess(low) > 0.0:
         low *= 2.0
-    tau = brentq(excess, low, width, xtol=1e-300, rtol=4.0 * np.finfo(float).eps)
+    tau = brentq(excess, low, width, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
     return dual_value(k, j, h0, tau), tau
 
 
@@ -212,6 +214,8 @@ def _split_mixed(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group
     def follow(z: float) -> tuple[float, float]:
         """Return the other residual's size and predictor."""
         size = (lead * float(expit(z)) - h) / other
+        if size <= 0.0:
+            return 0.0, 0.0  # below the least number: f vanishes there
         log_rest = (
             math.log((room_other + lead * float(expit(-z))) / other)
             if room_other > 0.0
@@ -260,7 +264,9 @@ def _root_outwards(excess: Callable[[float], float], start: float, end: float = 
     while excess(far) < 0.0:
         step *= 2.0
         far = start + step if math.isinf(end) else 0.5 * (far + end)
-    return float(brentq(excess, start, far, xtol=1e-300, rtol=4.0 * np.finfo(float).eps))
+    return float(
+        brentq(excess, start, far, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
+    )
 
 
 def _prove(k: int, h0: float, s: float, sign: float, theta: FloatArray) -> LowerBound:

@@ -24,7 +24,7 @@ from gplconvex.certificates import Check
 from gplconvex.data import Dataset
 from gplconvex.errors import CertificateError
 from gplconvex.losses import Logistic, Loss
-from gplconvex.realization.exact import polish, relative_residual
+from gplconvex.realization.exact import REACHES, polish, relative_residual
 from gplconvex.rounding import POLISHED, REALIZATION_RESIDUAL, UNIT
 
 KAPPA = float(wrightomega(-1.0).real)
@@ -113,14 +113,16 @@ def finish(
 ) -> Realization:
     """Measure the residual of the shipped points and refuse one that is too large."""
     residual = relative_residual(loss, data, theta, h)
-    for _ in range(3):
-        if residual <= POLISHED or data.n_rows == 0:
+    best = data
+    for _ in range(2):
+        if residual <= POLISHED:
             break
-        polished = polish(loss, data, theta, h)
-        better = relative_residual(loss, polished, theta, h)
-        if better >= residual:
-            break
-        data, residual = polished, better
+        for reach in REACHES:
+            polished = polish(loss, data, theta, h, reach)
+            better = relative_residual(loss, polished, theta, h)
+            if better < residual:
+                best, residual = polished, better
+        data = best
     if not residual <= REALIZATION_RESIDUAL:
         check = Check(
             "relative residual",
