@@ -74,13 +74,14 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
         nearest = solve(problem, start=target, attacker=ModelAttack(target, L2(lam)))
         raise UnreachableTargetError(
             f"no report under {problem.regularizer!r} makes the target stationary: the honest users "
-            f"pull with |G| = {norm(pull):.6g}, a report weighs less than lam = {lam:g}. The nearest "
-            f"that a counter-gradient attack comes is {np.array2string(nearest.rho, precision=6)}, "
-            f"at distance {norm(nearest.rho - target):.6g}: aim there (error.reachable), raise lam, or "
-            "weaken the honest users",
+            f"pull with |G| = {norm(pull):.6g}, a report weighs no more than lam = {lam:g}. A "
+            f"counter-gradient attack ends at distance {norm(nearest.rho - target):.6g} from it, at "
+            f"{np.array2string(nearest.rho, precision=6)}: aim just short of there "
+            "(error.reachable), or raise lam",
             pull=norm(pull),
             lam=lam,
             reachable=nearest.rho,
+            certificate=nearest.certificate,
         )
     return -pull
 

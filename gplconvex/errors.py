@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gplconvex._types import FloatArray
-    from gplconvex.certificates import Check
+    from gplconvex.certificates import Certificate, Check
     from gplconvex.solvers import Solution
 
 
@@ -40,13 +40,24 @@ class UnreachableTargetError(GplConvexError):
     reachable : array
         The minimizer of ``sum_n M_n(rho) + lam |rho - target|``: the point that the
         counter-gradient attack converges to instead (T5).
+    certificate : Certificate
+        How far ``reachable`` is from that minimizer.
     """
 
-    def __init__(self, message: str, *, pull: float, lam: float, reachable: FloatArray) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        pull: float,
+        lam: float,
+        reachable: FloatArray,
+        certificate: Certificate,
+    ) -> None:
         super().__init__(message)
         self.pull = pull
         self.lam = lam
         self.reachable = reachable
+        self.certificate = certificate
 
 
 class UnrealizableGradientError(GplConvexError):
