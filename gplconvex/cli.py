@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Default, those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an old terminal may know no ±
     try:
         application()(arguments)
     except (GplConvexError, OSError) as error:
@@ -69,7 +72,12 @@ def application() -> "typer.Typer":
     def options(
         version: Annotated[
             bool,
-            typer.Option("--version", callback=print_version, is_eager=True, help="Say which one."),
+            typer.Option(
+                "--version",
+                callback=print_version,
+                is_eager=True,
+                help="Show the version and exit.",
+            ),
         ] = False,
     ) -> None:
         pass
@@ -83,7 +91,12 @@ def application() -> "typer.Typer":
             bool, typer.Option("--overwrite", help="Replace results that are already there.")
         ] = False,
     ) -> None:
-        """See the equivalence happen on 920 patients of four hospitals (offline, seconds)."""
+        """See the theorem happen on 920 patients of four hospitals: offline, in seconds.
+
+        A fifth participant reverses what the hospitals learn: by a gradient, by a frozen model, and
+        by a dataset of provably minimal size. Prints the story, and writes a figure, the fake
+        patients, the models and the certificates.
+        """
         demo(out, overwrite=overwrite)
 
     return app
@@ -122,7 +135,7 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
 
     for part in (
         report.diagnosis_story(diagnosis),
-        report.outcomes(diagnosis),
+        report.outcomes(diagnosis, width=console.width),
         report.heart_rate_story(heart_rate),
         report.record(heart_rate),
     ):

@@ -149,7 +149,8 @@ def _distances(axes: Axes, result: Reversal) -> None:
         shown, bound = max(outcome.distance, _LEAST), outcome.distance + outcome.certified
         axes.plot([shown, bound], [row, row], color=style["color"], linewidth=1.6)
         axes.plot(bound, row, marker="|", markersize=11, markeredgewidth=2.2, color=style["color"])
-        axes.plot(shown, row, **style | {"markerfacecolor": "white" if row in (1, 2) else None})
+        face = "white" if "markerfacecolor" in style else style["color"]
+        axes.plot(shown, row, **style | {"markerfacecolor": face})
     axes.set_xscale("log")
     axes.set_xlim(_LEAST / 3.0, 1e2)
     axes.set_xlabel("model found, with certified bound of the exact one")
@@ -178,7 +179,7 @@ def _panel(axes: Axes, title: str, rows: Sequence[str]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=9.5)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.label.set_size(9.5)
+    axes.xaxis.label.set_fontsize(9.5)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["left", "right", "top"]].set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context
 
 from gplconvex.errors import MissingDependencyError
@@ -12,7 +13,7 @@ from gplconvex.regularizers import norm
 
 try:
     from rich import box
-    from rich.console import RenderableType
+    from rich.console import Group, RenderableType
     from rich.table import Table
     from rich.text import Text
 except ImportError as error:
@@ -31,11 +32,14 @@ def diagnosis_story(reversal: Reversal) -> RenderableType:
     """
     poisoning, honest = reversal.poisoning, reversal.honest
     healthy, ill = _counts_by_label(reversal)
-    return _steps(
+    title = Text(
+        "Data poisoning does what Byzantine gradients do (Farhadkhani et al., ICML 2022)\n", "bold"
+    )
+    steps = _steps(
         (
             "Honest optimum",
-            f"{len(reversal.data.hospitals)} hospitals with {reversal.n_patients} patients learn to "
-            "diagnose heart disease. Each fits a logistic model of its own, and a tie (squared l2, "
+            f"Four hospitals with {reversal.n_patients} patients learn to diagnose heart disease. "
+            "Each fits a logistic model of its own, and a tie (squared l2, "
             f"lam = {LAM:g}; ridge nu = {NU:g}) keeps it close to one shared model rho. Proved: "
             f"rho is within {upper(honest.certified)} of the exact optimum.",
         ),
@@ -43,7 +47,7 @@ def diagnosis_story(reversal: Reversal) -> RenderableType:
             "The gradient",
             "A fifth participant wants the shared model reversed: target = -rho. There the "
             f"hospitals pull back with a gradient of norm {norm(poisoning.gradient):.1f}. Whoever "
-            "reports its opposite g in every round holds the server at the target.",
+            "reports the opposite, g, in every round makes the target the optimum.",
         ),
         (
             "The model",
@@ -59,10 +63,11 @@ def diagnosis_story(reversal: Reversal) -> RenderableType:
         (
             "The check",
             "Each attacked problem is solved from scratch, the one with the fake patients by two "
-            "solvers that share no code. A solver's word is not believed: the number after ± is a "
-            "proved bound of how far the model found is from the exact optimum.",
+            "independent solvers: Newton, and Clarabel through cvxpy. No solver's word is believed: "
+            "the number after ± is a proved bound of how far its model is from the exact optimum.",
         ),
     )
+    return Group(title, steps)
 
 
 def heart_rate_story(reversal: Reversal) -> RenderableType:
@@ -86,36 +91,43 @@ def heart_rate_story(reversal: Reversal) -> RenderableType:
     )
 
 
-def outcomes(reversal: Reversal) -> Table:
+def outcomes(reversal: Reversal, *, width: int = 80) -> RenderableType:
     """Return a table of the honest model and the attacks.
 
     Parameters
     ----------
     reversal : Reversal
         With accuracies as scores.
+    width : int
+        Characters in a line; with fewer than 80 the accuracies become a table of their own.
     """
-    poisoning = reversal.poisoning
-    table = _table(
-        "shared model", "distance to target", *reversal.data.hospitals, "points", "fewest"
-    )
-    for outcome in reversal.outcomes:
-        has_data = outcome.solution.problem is poisoning.poisoned
-        table.add_row(
-            outcome.name,
-            f"{outcome.distance:.1g} ± {upper(outcome.certified)}",
-            *(f"{score:.1%}" for score in outcome.scores),
-            str(poisoning.n_points) if has_data else "",
-            str(poisoning.lower_bound) if has_data else "",
-            style="bold" if outcome is reversal.honest else None,
-        )
-    table.caption = (
+    poisoning, rows = reversal.poisoning, reversal.outcomes
+    with_data = [outcome.solution.problem is poisoning.poisoned for outcome in rows]
+    model = {"shared model": [outcome.name for outcome in rows]}
+    distance = {
+        "distance\nto target": [
+            f"{_short(outcome.distance)} ± {upper(outcome.certified)}" for outcome in rows
+        ]
+    }
+    accuracies = {
+        hospital.replace(" ", "\n"): [f"{outcome.scores[n]:.1%}" for outcome in rows]
+        for n, hospital in enumerate(reversal.data.hospitals)
+    }
+    points = {
+        "points": [str(poisoning.n_points) if data else "" for data in with_data],
+        "lower\nbound": [str(poisoning.lower_bound) if data else "" for data in with_data],
+    }
+    caption = Text(
         "Percentages: accuracy of the shared model on the patients of each hospital. "
-        "Fewest: no dataset with fewer points does it (proved)."
+        "Lower bound: no dataset with fewer points does it.",
+        style="italic",
     )
-    return table
+    if width < 80:
+        return Group(_table(model | distance | points), "", _table(model | accuracies), "", caption)
+    return Group(_table(model | distance | accuracies | points), "", caption)
 
 
-def record(reversal: Reversal) -> Table:
+def record(reversal: Reversal) -> RenderableType:
     """Return a table of the fake record, in natural units.
 
     Parameters
@@ -124,19 +136,22 @@ def record(reversal: Reversal) -> Table:
         With a single fake record.
     """
     data = reversal.data
-    (values,), (label,) = reversal.fake_records.tolist(), reversal.fake_labels.tolist()
-    table = _table("the fake patient", "value", "unit")
-    table.columns[-1].justify = "left"
-    for feature, value, unit in zip(data.features, values, data.units, strict=True):
-        table.add_row(feature, f"{value:.2f}", unit)
-    table.add_section()
-    name, _, unit = data.label.rstrip(")").partition(" (")
-    table.add_row(f"label: {name}", f"{label:.2f}", unit, style="bold")
-    table.caption = (
-        "No unit: 1 is yes, 0 is no, and the theorem allows what lies between or beyond. "
-        f"The label gives it away: the highest of a real patient is {reversal.highest_label:.0f}."
+    label, _, unit = data.label.removesuffix(")").partition(" (")
+    values = [*reversal.fake_records[0].tolist(), reversal.fake_labels[0].item()]
+    table = _table(
+        {
+            "the fake patient": [*data.features, f"label: {label}"],
+            "value": [f"{value:.2f}" for value in values],
+            "unit": [*data.units, unit],
+        }
     )
-    return table
+    caption = Text(
+        "No unit: 1 is yes, 0 is no, and the theorem lets an attacker use numbers between and "
+        "beyond. What gives this patient away is the label: the highest of a real one is "
+        f"{reversal.highest_label:.0f}.",
+        style="italic",
+    )
+    return Group(table, "", caption)
 
 
 def models_csv(reversal: Reversal) -> str:
@@ -172,18 +187,25 @@ def upper(bound: float) -> str:
     return f"{float(rounded):.1e}"
 
 
+def _short(distance: float) -> str:
+    return f"{distance:.2f}" if distance >= 0.01 else f"{distance:.0e}"
+
+
 def _why_no_fewer(reversal: Reversal) -> str:
     """Put the argument of the lower bound in one sentence."""
     poisoning = reversal.poisoning
     proof, along = poisoning.proof, reversal.data_gradient_along
     if along is not None:
+        most, ratio = proof.support, along / proof.support
         return (
-            f"{proof.value - 1} cannot: along one direction the records must add up to {along:.2f}, "
-            f"no record whatever contributes more than {proof.support:.5f}, and {along:.2f} / "
-            f"{proof.support:.5f} = {along / proof.support:.2f}."
+            f"{proof.value - 1} cannot: along one direction the records must add up to {along:.4f}, "
+            f"no record whatever contributes more than {most:.6f}, and {along:.4f} / {most:.6f} = "
+            f"{ratio:.2f}."
         )
     if proof.argument == "nonzero":
-        return "None cannot: without data the fifth participant has no gradient to report."
+        return (
+            "None at all is too few: without data the fifth participant has no gradient to report."
+        )
     return f"{proof.value - 1} cannot (argument: {proof.argument})."
 
 
@@ -202,9 +224,12 @@ def _steps(*steps: tuple[str, str], first: int = 1) -> RenderableType:
     return grid
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left")
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
+def _table(columns: Mapping[str, Sequence[str]]) -> Table:
+    """Return a table: the first column on the left, the others on the right."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for name, cells in columns.items():
+        first = name == next(iter(columns))
+        table.add_column(name, justify="left" if first else "right", no_wrap="±" in cells[0])
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
