@@ -5,10 +5,11 @@ Every loss is a generalized linear model. With the linear predictor
 .. math:: z = \theta^\top x \qquad (\theta^\top (x, 1) \text{ with an intercept}),
 
 a loss is a convex function :math:`\varphi(z, y)` of one number, or of K numbers where theta has K
-columns; the gradient of a point is :math:`x\,w^\top` with the residual :math:`w = \nabla_z\varphi(z, y)`,
-and its Hessian is :math:`x x^\top \otimes \nabla_z^2\varphi(z, y)`. A class states :math:`\varphi`, its two derivatives, bounds of the
-second on an interval, the labels it accepts and its cvxpy atom. Everything else (values and gradients
-over a dataset, Hessians, rounding bounds, the cvxpy model, validation) is derived from these.
+columns. The gradient of a point is :math:`x\,w^\top` with the residual
+:math:`w = \nabla_z\varphi(z, y)`, and its Hessian :math:`x x^\top \otimes \nabla_z^2\varphi(z, y)`. A
+class states :math:`\varphi`, its two derivatives, bounds of the second on an interval, the labels it
+accepts and its cvxpy atom. Everything else (values and gradients over a dataset, Hessians, rounding
+bounds, the cvxpy model, validation) is derived from these.
 """
 
 from __future__ import annotations
@@ -393,7 +394,7 @@ class Softmax(Loss):
     def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
         """Return what the exponents, the sums, and a label strictly between 0 and 1 may cost."""
         labels = self.distributions(y)
-        spread = np.max(z, axis=1, keepdims=True, initial=0.0) - z
+        spread = np.max(z, axis=1, keepdims=True) - z
         certain = labels == 1.0
         spread = np.where(certain, spread.max(axis=1, keepdims=True), spread)
         partial = np.where((labels == 0.0) | certain, 0.0, labels)
@@ -401,14 +402,14 @@ class Softmax(Loss):
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`\mathrm{diag}(p) - p p^\top` of every point, shape (m, K, K)."""
-        p = softmax(z, axis=1)
+        p: FloatArray = softmax(z, axis=1)
         return p[:, :, None] * np.eye(self.n_classes) - p[:, :, None] * p[:, None, :]
 
     def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
         r"""Return :math:`p \odot v - p\,(p^\top v)`."""
-        p = softmax(z, axis=1)
+        p: FloatArray = softmax(z, axis=1)
         weighted = p * v
-        return weighted - p * weighted.sum(axis=1, keepdims=True)
+        return np.asarray(weighted - p * weighted.sum(axis=1, keepdims=True))
 
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray

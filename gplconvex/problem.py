@@ -100,8 +100,8 @@ class LocalLoss:
         Predictors and sums are accumulated in the longest floating-point type of the machine, of
         unit roundoff v (:math:`2^{-64}` on x86, :math:`2^{-53}` where there is none longer), with
         :math:`\gamma_n = nv/(1 - nv)`: predictors are off by :math:`\delta z_i \le \gamma_p\sum_j
-        |x_{ij}||\theta_j|`, residuals by :math:`\max\varphi''\,\delta z_i` and their own rounding, and the sum
-        over m points by another :math:`\gamma_m\sum_i c_i|w_i||x_{ij}|`. So many digits lost to
+        |x_{ij}||\theta_j|`, residuals by :math:`\max\varphi''\,\delta z_i` and their own rounding, and
+        the sum over m points by another :math:`\gamma_m\sum_i c_i|w_i||x_{ij}|`. So many digits lost to
         cancellation, as with thousands of copies of a point, are not lost here.
 
         Returns
