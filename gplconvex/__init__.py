@@ -24,7 +24,7 @@ from gplconvex.errors import (
     UnrealizableGradientError,
     UnsupportedCombinationError,
 )
-from gplconvex.losses import LeastSquares, Logistic, Loss
+from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.participants import GradientAttack, ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.realization import (
@@ -59,10 +59,12 @@ __all__ = [
     "ModelAttack",
     "NotSolvedError",
     "Poisoning",
+    "Poisson",
     "Problem",
     "Realization",
     "Regularizer",
     "SmoothL2",
+    "Softmax",
     "Solution",
     "SquaredL2",
     "Status",

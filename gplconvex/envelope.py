@@ -91,9 +91,12 @@ def local_envelope(
 
     def oracle(point: FloatArray) -> Jet[None]:
         theta = point.reshape(shape)
+        value = local.value(theta)
+        if not math.isfinite(value):  # overflow far out: a line search steps back from here
+            unknown = np.full((point.size, point.size), math.nan)
+            return Jet(math.inf, unknown[0], unknown, unknown[0], None)
         hessian = local.hessian(theta)
-        units = np.diagonal(hessian)
-        return Jet(local.value(theta), local.gradient(theta).ravel(), hessian, units, None)
+        return Jet(value, local.gradient(theta).ravel(), hessian, np.diagonal(hessian), None)
 
     first = rho if start is None else start
     found = minimize_near(oracle, regularizer, rho.ravel(), first.ravel())

@@ -4,11 +4,12 @@ Every loss is a generalized linear model. With the linear predictor
 
 .. math:: z = \theta^\top x \qquad (\theta^\top (x, 1) \text{ with an intercept}),
 
-a loss is a convex function :math:`\varphi(z, y)` of one number; the gradient of a point is
-:math:`x\,w` with the residual :math:`w = \varphi'(z, y)`, and its Hessian is
-:math:`\varphi''(z, y)\, x x^\top`. A class states :math:`\varphi`, its two derivatives, bounds of the
-second on an interval, the labels it accepts and its cvxpy atom. Everything else (values and gradients
-over a dataset, Hessians, rounding bounds, the cvxpy model, validation) is derived from these.
+a loss is a convex function :math:`\varphi(z, y)` of one number, or of K numbers where theta has K
+columns. The gradient of a point is :math:`x\,w^\top` with the residual
+:math:`w = \nabla_z\varphi(z, y)`, and its Hessian :math:`x x^\top \otimes \nabla_z^2\varphi(z, y)`. A
+class states :math:`\varphi`, its two derivatives, bounds of the second on an interval, the labels it
+accepts and its cvxpy atom. Everything else (values and gradients over a dataset, Hessians, rounding
+bounds, the cvxpy model, validation) is derived from these.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, log_softmax, softmax
 
 from gplconvex._types import FloatArray, RealArray
 from gplconvex.data import Dataset
 from gplconvex.errors import InvalidInputError
+from gplconvex.rounding import SIMPLEX, UNIT
 
 
 class Loss(ABC):
@@ -63,28 +65,29 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`\varphi(z, y)`, elementwise."""
+        r"""Return :math:`\varphi(z, y)` of every point, shape (m,)."""
 
     @abstractmethod
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`w = \varphi'(z, y)`, elementwise, to within 8 units of rounding."""
+        r"""Return :math:`w = \varphi'(z, y)` of every point: (m,), or (m, K)."""
 
     @abstractmethod
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`\varphi''(z, y) \ge 0`, elementwise."""
+        r"""Return :math:`\varphi''(z, y) \ge 0` of every point: (m,), or (m, K, K)."""
 
     @abstractmethod
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        r"""Return the least and the greatest :math:`\varphi''(z, y)` over ``low <= z <= high``.
+        r"""Return bounds of :math:`\varphi''(z, y)` over ``low <= z <= high``, two arrays (m,).
 
-        The interval may be infinite. Certificates rest on these bounds.
+        The least and the greatest value, or for K numbers a lower and an upper bound of the
+        eigenvalues. The interval may be infinite. Certificates rest on these bounds.
         """
 
     @abstractmethod
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
-        r"""Return :math:`\varphi(z, y)`, elementwise, as a cvxpy expression convex in ``z``."""
+        r"""Return :math:`\varphi(z, y)` of every point as a cvxpy expression convex in ``z``."""
 
     # -- what follows from it ----------------------------------------------------------------------
 
@@ -92,23 +95,42 @@ class Loss(ABC):
         """Return the shape of theta for inputs with ``n_features`` columns."""
         return (n_features + self.intercept,)
 
+    def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
+        """Return a bound of the rounding error of `residual`, entry by entry, w being its value."""
+        return 8.0 * UNIT * np.abs(w)
+
+    def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
+        r"""Return :math:`\varphi''(z, y)\, v` of every point, v and the result shaped like z."""
+        return self.curvature(z, y) * v
+
     def predictor(self, x: RealArray, theta: RealArray) -> RealArray:
-        r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (m,)."""
+        r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (m,) or (m, K)."""
         return x @ theta[:-1] + theta[-1] if self.intercept else x @ theta
 
     def pullback(self, x: RealArray, weights: RealArray) -> RealArray:
-        r"""Return :math:`\sum_i x_i w_i`, the adjoint of `predictor`."""
+        r"""Return :math:`\sum_i x_i w_i^\top`, the adjoint of `predictor`."""
         features = x.T @ weights
-        return np.append(features, weights.sum()) if self.intercept else features
-
-    def gram(self, x: FloatArray, weights: FloatArray) -> FloatArray:
-        r"""Return :math:`\sum_i w_i\, x_i x_i^\top`, the intercept's row and column included."""
-        weighted = x * weights[:, None]
-        features = weighted.T @ x
         if not self.intercept:
             return features
-        border = weighted.sum(axis=0)
-        return np.block([[features, border[:, None]], [border[None, :], weights.sum()]])
+        return np.concatenate([features, weights.sum(axis=0)[None]])
+
+    def gram(self, x: FloatArray, weights: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_i x_i x_i^\top \otimes W_i`, the intercept's rows and columns included.
+
+        ``weights`` are numbers (m,), and the result is (p, p); or matrices (m, K, K), and the result
+        is (p K, p K), in the order of the entries of theta.
+        """
+        if self.intercept:
+            x = np.column_stack([x, np.ones(len(x))])
+        if weights.ndim == 1:
+            return (x * weights[:, None]).T @ x
+        p, k = x.shape[1], weights.shape[1]
+        gram = np.empty((p, k, p, k))
+        for a in range(k):
+            for b in range(a + 1):
+                gram[:, a, :, b] = (x * weights[:, a, b, None]).T @ x
+                gram[:, b, :, a] = gram[:, a, :, b]
+        return gram.reshape(p * k, p * k)
 
     def check_labels(self, data: Dataset, where: str = "") -> None:
         """Raise `InvalidInputError`, naming the row, when a label is outside the loss's set."""
@@ -225,3 +247,190 @@ class Logistic(Loss):
         import cvxpy as cp
 
         return cp.logistic(-cp.multiply(y, z))
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    r"""Poisson loss of a count, with the logarithmic link.
+
+    .. math:: \varphi(z, y) = e^z - y z, \qquad y \in \{0, 1, 2, \ldots\}, \qquad
+              \varphi' = e^z - y, \qquad \varphi'' = e^z.
+
+    Where :math:`e^z` exceeds the largest float64 (z > 709) the value is ``inf``, and a line search
+    steps back.
+
+    Parameters
+    ----------
+    intercept : bool
+        Whether a feature fixed to 1 is appended.
+
+    Examples
+    --------
+    >>> Poisson().residual(np.array([0.0, 1000.0]), np.array([3.0, 0.0]))
+    array([-2., inf])
+    """
+
+    intercept: bool = False
+    name: ClassVar[str] = "poisson"
+    label_rule: ClassVar[str] = "counts 0, 1, 2, ..."
+
+    def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
+        """Accept integers from 0."""
+        return np.asarray((y >= 0.0) & (y == np.floor(y)))
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`e^z - y z`."""
+        return self.curvature(z, y) - y * z
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`e^z - y`."""
+        return self.curvature(z, y) - y
+
+    def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
+        r"""Return 8 units of rounding of :math:`e^z + y`, which may cancel."""
+        return 8.0 * UNIT * (self.curvature(z, y) + y)
+
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`e^z`."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(z))
+
+    def curvature_bounds(
+        self, low: FloatArray, high: FloatArray, y: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the curvature at the two ends."""
+        return self.curvature(low, y), self.curvature(high, y)
+
+    def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
+        r"""Return :math:`e^z - y z` for cvxpy."""
+        import cvxpy as cp
+
+        return cp.exp(z) - cp.multiply(y, z)
+
+
+@dataclass(frozen=True)
+class Softmax(Loss):
+    r"""Cross-entropy of K classes; theta has one column a class.
+
+    .. math:: \varphi(z, y) = \log\sum_k e^{z_k} - y^\top z, \qquad z = \theta^\top x \in \mathbb{R}^K,
+              \qquad \nabla\varphi = p(z) - y, \qquad
+              \nabla^2\varphi = \mathrm{diag}(p) - p p^\top, \quad p = \mathrm{softmax}(z).
+
+    The label y is a class 0, ..., K-1 (a unit vector of the formula) or a distribution over the
+    classes, one row a point. Adding one vector to every column of theta changes no probability (the
+    gauge); residuals sum to 0. With nu > 0 the ridge chooses among these thetas: its minimizers have
+    columns that sum to 0. With nu = 0 the optimum is not unique, and no distance is certified.
+
+    Parameters
+    ----------
+    n_classes : int
+        K, at least 2.
+    intercept : bool
+        Whether a feature fixed to 1 is appended.
+
+    Examples
+    --------
+    >>> Softmax(3).residual(np.zeros((1, 3)), np.array([2.0])).round(3)
+    array([[ 0.333,  0.333, -0.667]])
+    """
+
+    n_classes: int
+    intercept: bool = False
+    name: ClassVar[str] = "softmax"
+    label_rule: ClassVar[str] = "classes 0, ..., n_classes - 1, or one distribution a row"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = isinstance(self.n_classes, (int, np.integer)) and not isinstance(
+            self.n_classes, bool
+        )
+        if not (whole and self.n_classes >= 2):
+            raise InvalidInputError(f"n_classes must be an integer from 2; got {self.n_classes!r}")
+
+    def shape(self, n_features: int) -> tuple[int, ...]:
+        """Return (d, K), or (d + 1, K) with an intercept."""
+        return (n_features + self.intercept, self.n_classes)
+
+    def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
+        """Accept the integers 0, ..., K-1; or rows, not negative, that sum to 1."""
+        if y.ndim == 1:
+            return np.asarray((y >= 0.0) & (y < self.n_classes) & (y == np.floor(y)))
+        return np.asarray((y >= 0.0).all(axis=1) & (np.abs(y.sum(axis=1) - 1.0) <= SIMPLEX))
+
+    def check_labels(self, data: Dataset, where: str = "") -> None:
+        """Raise `InvalidInputError`, naming the row, when a label is not a class or distribution."""
+        if data.y.ndim == 1:
+            super().check_labels(data, where)
+            return
+        if data.y.shape[1] != self.n_classes:
+            raise InvalidInputError(
+                f"{where}softmax with {self.n_classes} classes takes label rows of that length; "
+                f"got y of shape {data.y.shape}"
+            )
+        bad = ~self.accepts(data.y)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InvalidInputError(
+                f"{where}a label distribution must be at least 0 and sum to 1; row {row}, "
+                f"{data.y[row].tolist()}, sums to {data.y[row].sum():.17g}"
+            )
+
+    def distributions(self, y: FloatArray) -> FloatArray:
+        """Return the labels as rows of a matrix (m, K)."""
+        return np.eye(self.n_classes)[y.astype(np.intp)] if y.ndim == 1 else y
+
+    def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`-y^\top \log p(z)`, without overflow."""
+        return np.asarray(-np.sum(self.distributions(y) * log_softmax(z, axis=1), axis=1))
+
+    def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`p(z) - y`; at a certain label from the other classes, without cancellation."""
+        p, labels = softmax(z, axis=1), self.distributions(y)
+        w = p - labels
+        certain = labels == 1.0
+        others = np.where(certain, 0.0, p).sum(axis=1)
+        return np.where(certain, -others[:, None], w)
+
+    def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
+        """Return what the exponents, the sums, and a label strictly between 0 and 1 may cost."""
+        labels = self.distributions(y)
+        spread = np.max(z, axis=1, keepdims=True) - z
+        certain = labels == 1.0
+        spread = np.where(certain, spread.max(axis=1, keepdims=True), spread)
+        partial = np.where((labels == 0.0) | certain, 0.0, labels)
+        return UNIT * (8.0 + self.n_classes + np.abs(spread)) * (np.abs(w) + 2.0 * partial)
+
+    def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`\mathrm{diag}(p) - p p^\top` of every point, shape (m, K, K)."""
+        p: FloatArray = softmax(z, axis=1)
+        return p[:, :, None] * np.eye(self.n_classes) - p[:, :, None] * p[:, None, :]
+
+    def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
+        r"""Return :math:`p \odot v - p\,(p^\top v)`."""
+        p: FloatArray = softmax(z, axis=1)
+        weighted = p * v
+        return np.asarray(weighted - p * weighted.sum(axis=1, keepdims=True))
+
+    def curvature_bounds(
+        self, low: FloatArray, high: FloatArray, y: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        r"""Return 0 (the gauge) and :math:`\min(\tfrac12, 2\max_k p_k(1 - p_k))` (Gershgorin)."""
+        least, most = (self._probability(a, b) for a, b in ((low, high), (high, low)))
+        nearest = np.clip(0.5, least, most)
+        greatest = np.minimum(0.5, 2.0 * np.max(nearest * (1.0 - nearest), axis=1, initial=0.0))
+        return np.zeros(len(greatest)), greatest * (1.0 + 64.0 * UNIT)
+
+    def _probability(self, own: FloatArray, others: FloatArray) -> FloatArray:
+        """Return each class's probability if it has the logit ``own`` and the others ``others``."""
+        with np.errstate(over="ignore"):
+            columns = [
+                np.exp(np.delete(others, k, axis=1) - own[:, k, None]).sum(axis=1)
+                for k in range(self.n_classes)
+            ]
+        return 1.0 / (1.0 + np.stack(columns, axis=1))
+
+    def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
+        r"""Return :math:`\log\sum_k e^{z_k} - y^\top z` for cvxpy."""
+        import cvxpy as cp
+
+        return cp.log_sum_exp(z, axis=1) - cp.sum(cp.multiply(self.distributions(y), z), axis=1)

@@ -178,8 +178,7 @@ def minimize_near(
         The minimizer with the jet of f *alone* there.
     """
     at_anchor = oracle(anchor)
-    steepness = norm(at_anchor.gradient)
-    if steepness <= regularizer.kink:
+    if math.isinf(regularizer.kink) or norm(at_anchor.gradient) <= regularizer.kink:
         return Minimum(anchor, at_anchor, 0)
 
     def total(theta: FloatArray) -> Jet[Jet[Extra]]:
@@ -197,7 +196,9 @@ def minimize_near(
             jet.floor,
         )
 
-    if regularizer.kink > 0.0:
+    if not math.isfinite(oracle(start).value):
+        start = np.zeros_like(anchor)  # a loss may overflow far out, but not at 0
+    if regularizer.kink > 0.0 and math.isfinite(at_anchor.value):
         start = _start_below_kink(oracle, regularizer, anchor, at_anchor, start)
         if not (anchor - start).any():
             return Minimum(anchor, at_anchor, 0)  # the minimizer rounds to the kink

@@ -14,7 +14,7 @@ least squares       (z - y)^2 / 2, *with* the factor 1/2
 squared l2          lam |u|^2, *without* a factor 1/2 (gradient 2 lam u)
 u                   rho - theta, global minus personal
 report              g_n = grad_rho R(rho, theta_n) = grad r(rho - theta_n) = grad L_n(theta_n)
-shape of a model    (d,), or (d + 1,) with an intercept, which is the last entry
+shape of a model    (d,), or (d, K) with K classes; with an intercept d + 1, and it is the last row
 =================== ================================================================================
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gplconvex._types import FloatArray
+from gplconvex._types import FloatArray, RealArray
 from gplconvex.data import Dataset, float_array
 from gplconvex.errors import InvalidInputError
 from gplconvex.losses import Loss
@@ -78,7 +78,7 @@ class LocalLoss:
     def gradient(self, theta: FloatArray) -> FloatArray:
         r"""Return :math:`\nabla L(\theta) = 2\nu\theta + \sum_i c_i w_i x_i`."""
         z = self.loss.predictor(self.data.x, theta)
-        weights = self._counts * self.loss.residual(z, self.data.y)
+        weights = _scaled(self.loss.residual(z, self.data.y), self._counts)
         return 2.0 * self.nu * theta + self.loss.pullback(self.data.x, weights)
 
     def hessian(self, theta: FloatArray) -> FloatArray:
@@ -90,7 +90,8 @@ class LocalLoss:
             gram = self._constant_gram
         else:
             z = self.loss.predictor(self.data.x, theta)
-            gram = self.loss.gram(self.data.x, self._counts * self.loss.curvature(z, self.data.y))
+            curvature = _scaled(self.loss.curvature(z, self.data.y), self._counts)
+            gram = self.loss.gram(self.data.x, curvature)
         return gram + 2.0 * self.nu * np.eye(theta.size)
 
     def certified_gradient(self, theta: FloatArray) -> tuple[FloatArray, float]:
@@ -99,8 +100,8 @@ class LocalLoss:
         Predictors and sums are accumulated in the longest floating-point type of the machine, of
         unit roundoff v (:math:`2^{-64}` on x86, :math:`2^{-53}` where there is none longer), with
         :math:`\gamma_n = nv/(1 - nv)`: predictors are off by :math:`\delta z_i \le \gamma_p\sum_j
-        |x_{ij}||\theta_j|`, residuals by :math:`\max\varphi''\,\delta z_i + 8u|w_i|`, and the sum over
-        m points by another :math:`\gamma_m\sum_i c_i|w_i||x_{ij}|`. So many digits lost to
+        |x_{ij}||\theta_j|`, residuals by :math:`\max\varphi''\,\delta z_i` and their own rounding, and
+        the sum over m points by another :math:`\gamma_m\sum_i c_i|w_i||x_{ij}|`. So many digits lost to
         cancellation, as with thousands of copies of a point, are not lost here.
 
         Returns
@@ -127,11 +128,12 @@ class LocalLoss:
             reach = np.abs(rest) + z_off
             slowest, steepest = loss.curvature_bounds(nearest - reach, nearest + reach, labels)
             w = loss.residual(nearest, labels)
-            w_off = steepest * z_off + (steepest - slowest) * np.abs(rest) + 8.0 * UNIT * np.abs(w)
-            w_extended = w.astype(np.longdouble) + loss.curvature(nearest, labels) * rest
-            total += loss.pullback(extended, counts * w_extended)
-            sizes = np.abs(w) + w_off
-            off += loss.pullback(np.abs(inputs), counts * (w_off + per_sum * sizes))
+            w_extended = w.astype(np.longdouble) + loss.curvature_times(nearest, labels, rest)
+            total += loss.pullback(extended, _scaled(w_extended, counts))
+            moved = steepest * _sizes(z_off) + (steepest - slowest) * _sizes(rest)
+            w_off = _scaled(np.ones_like(w), moved) + loss.residual_rounding(nearest, labels, w)
+            w_off += per_sum * (np.abs(w) + w_off)
+            off += loss.pullback(np.abs(inputs), _scaled(w_off, counts))
         gradient = total.astype(np.float64)
         off += UNIT * np.abs(gradient)
         return gradient, float(np.linalg.norm(off)) * (1.0 + gamma(self.data.n_rows + 10))
@@ -188,21 +190,32 @@ class LocalLoss:
         """Return bounds of the predictors over the ball, rounding included."""
         z = self.loss.predictor(self.data.x, theta)
         sizes = self.loss.predictor(np.abs(self.data.x), np.abs(theta))
-        reach = radius * self._input_lengths * (1.0 + gamma(theta.size + 4))
-        reach += gamma(theta.size + 4) * sizes
+        lengths = radius * self._input_lengths * (1.0 + gamma(theta.size + 4))
+        reach = _scaled(np.ones_like(z), lengths) + gamma(theta.size + 4) * sizes
         return z - reach, z + reach
 
     @cached_property
     def _curvature_everywhere(self) -> tuple[FloatArray, FloatArray]:
-        ends = np.full(self.data.n_rows, math.inf)
+        origin = np.zeros(self.loss.shape(self.data.n_features))
+        ends = np.full_like(self.loss.predictor(self.data.x, origin), math.inf)
         return self.loss.curvature_bounds(-ends, ends, self.data.y)
 
     @cached_property
     def _constant_gram(self) -> FloatArray | None:
         least, greatest = self._curvature_everywhere
-        if self.data.n_rows and not np.array_equal(least, greatest):
+        if self.data.n_rows == 0 or not np.array_equal(least, greatest):
             return None
         return self.loss.gram(self.data.x, self._counts * least)
+
+
+def _scaled(values: RealArray, weights: FloatArray) -> RealArray:
+    """Return the values of every point, numbers or arrays, times its weight."""
+    return (values.T * weights).T
+
+
+def _sizes(z: FloatArray) -> FloatArray:
+    """Return the Euclidean norm of what belongs to every point, a number or K numbers."""
+    return np.abs(z) if z.ndim == 1 else np.asarray(np.linalg.norm(z, axis=1))
 
 
 def least_eigenvalue(gram: FloatArray, n_rows: int) -> float:

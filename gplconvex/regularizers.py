@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import linalg
 
 from gplconvex._types import FloatArray
 from gplconvex.errors import InvalidInputError
@@ -38,8 +39,8 @@ from gplconvex.rounding import UNIT
 
 
 def norm(u: FloatArray) -> float:
-    """Return the Euclidean (Frobenius) norm."""
-    return float(np.linalg.norm(u))
+    """Return the Euclidean (Frobenius) norm; squares neither overflow nor underflow."""
+    return float(linalg.norm(u.ravel(), check_finite=False))
 
 
 class Regularizer(ABC):

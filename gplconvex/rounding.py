@@ -18,6 +18,8 @@ name                  value   why
                               number of its predictor, so 1e-12 leaves four digits for the latter
 `POLISHED`            1e-14   relative residual at which points need no polishing: a hundredth of the
                               former, and about as good as 64-bit inputs can be
+`SIMPLEX`             1e-12   how far the sum of a label distribution may be from 1: probabilities
+                              computed in float64 for thousands of classes keep to it
 `VERIFY_RELATIVE`     1e-6    agreement of a certificate with its recomputation: summation orders
                               of different machines move the allowances by far less, and a bound
                               that is wrong by one part in a million misleads nobody
@@ -36,6 +38,7 @@ UNIT: Final = 2.0**-53
 
 REALIZATION_RESIDUAL: Final = 1e-12
 POLISHED: Final = 1e-14
+SIMPLEX: Final = 1e-12
 VERIFY_RELATIVE: Final = 1e-6
 
 

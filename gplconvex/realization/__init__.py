@@ -73,6 +73,10 @@ def realize_gradient(
     """
     if not isinstance(loss, Loss):
         raise InvalidInputError(f"loss must be a Loss such as Logistic(); got {loss!r}")
+    if not isinstance(loss, (LeastSquares, Logistic)):
+        raise UnsupportedCombinationError(
+            f"no construction is known for the loss {loss!r}: LeastSquares and Logistic have one"
+        )
     theta = _model("theta", theta, loss)
     h = _model("gradient", gradient, loss)
     if h.shape != theta.shape:
@@ -85,11 +89,7 @@ def realize_gradient(
         )
     if isinstance(loss, LeastSquares):
         return realize_least_squares(loss, theta, h)
-    if isinstance(loss, Logistic):
-        return realize_logistic(loss, theta, h)
-    raise UnsupportedCombinationError(
-        f"no construction is known for the loss {loss!r}: LeastSquares and Logistic have one"
-    )
+    return realize_logistic(loss, theta, h)
 
 
 def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:

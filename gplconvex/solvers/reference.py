@@ -103,7 +103,8 @@ def _local(local: LocalLoss, theta: Any) -> Any:
 
     terms = [local.nu * cp.sum_squares(theta)]
     if local.data.n_rows:
-        z = local.loss.predictor(local.data.x, theta)
+        ones = np.ones((local.data.n_rows, int(local.loss.intercept)))
+        z = np.hstack([local.data.x, ones]) @ theta
         terms.append(local.data.counts @ local.loss.cvxpy_value(z, local.data.y))
     return sum(terms)
 
