@@ -22,9 +22,11 @@ RESULTS = (
     "poisoned_patients.csv",
     "models.csv",
     "certificate.json",
+    "minimality.json",
     "poisoned_record.csv",
     "models_linear.csv",
     "certificate_linear.json",
+    "minimality_linear.json",
 )
 
 
@@ -95,7 +97,7 @@ def application() -> "typer.Typer":
 
         A fifth participant reverses what the hospitals learn: by a gradient, by a frozen model, and
         by a dataset of provably minimal size. Prints the story, and writes a figure, the fake
-        patients, the models and the certificates.
+        patients, the models, the certificates and the proofs that fewer patients cannot do it.
         """
         demo(out, overwrite=overwrite)
 
@@ -133,6 +135,22 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
         figure = plots.reversal(diagnosis)
         images = {name: _image(figure, name) for name in ("figure.png", "figure.pdf")}
 
+    for name, image in images.items():
+        write_bytes(paths[name], image, overwrite=overwrite)
+    for reversal, data, suffix in (
+        (diagnosis, "poisoned_patients.csv", ""),
+        (heart_rate, "poisoned_record.csv", "_linear"),
+    ):
+        poisoning = reversal.poisoning
+        features = reversal.data.features
+        poisoning.dataset.save(paths[data], feature_names=features, overwrite=overwrite)
+        for name, content in (
+            (f"models{suffix}.csv", report.models_csv(reversal)),
+            (f"certificate{suffix}.json", poisoning.certificate.to_json()),
+            (f"minimality{suffix}.json", poisoning.proof.to_json()),
+        ):
+            write_text(paths[name], content, overwrite=overwrite)
+
     for part in (
         report.diagnosis_story(diagnosis),
         report.outcomes(diagnosis, width=console.width),
@@ -141,18 +159,6 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
     ):
         console.print(part)
         console.print()
-
-    for name, image in images.items():
-        write_bytes(paths[name], image, overwrite=overwrite)
-    for reversal, data, models, certificate in (
-        (diagnosis, "poisoned_patients.csv", "models.csv", "certificate.json"),
-        (heart_rate, "poisoned_record.csv", "models_linear.csv", "certificate_linear.json"),
-    ):
-        poisoning = reversal.poisoning
-        features = reversal.data.features
-        poisoning.dataset.save(paths[data], feature_names=features, overwrite=overwrite)
-        write_text(paths[models], report.models_csv(reversal), overwrite=overwrite)
-        write_text(paths[certificate], poisoning.certificate.to_json(), overwrite=overwrite)
     for path in paths.values():
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 

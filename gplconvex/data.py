@@ -69,10 +69,10 @@ class Dataset:
                 f"x must have shape (m, d), one row a point; got {x.shape}. "
                 "For one feature pass x[:, None], for no points np.empty((0, d))"
             )
-        if y.ndim not in (1, 2) or len(y) != len(x):
+        if y.ndim not in (1, 2) or len(y) != len(x) or y.shape[1:] == (0,):
             raise InvalidInputError(
-                f"y must have shape ({len(x)},) or ({len(x)}, K), one row for each row of x; "
-                f"got {y.shape}"
+                f"y must have shape ({len(x)},) or ({len(x)}, K) with K >= 1, one row for each row "
+                f"of x; got {y.shape}"
             )
         _require_finite("x", x)
         _require_finite("y", y)
@@ -169,10 +169,10 @@ class Dataset:
         )
         labels = self.y[:, None] if self.y.ndim == 1 else self.y
         label_names = ["y"] if self.y.ndim == 1 else [f"y{k}" for k in range(labels.shape[1])]
-        if len(names) != self.n_features or set(names) & {*label_names, "count"}:
+        if len(names) != self.n_features or any(_is_reserved(name) for name in names):
             raise InvalidInputError(
-                f"feature_names must be {self.n_features} names other than "
-                f"{[*label_names, 'count']}; got {names}"
+                f"feature_names must be {self.n_features} names other than y, y0, y1, ... and "
+                f"count; got {names}"
             )
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -190,42 +190,63 @@ class Dataset:
         InvalidInputError
             If the header or a line is not one that `save` writes (with the line's number).
         """
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
+        try:
+            with open(path, newline="", encoding="utf-8") as stream:
+                rows = list(csv.reader(stream))
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{str(path)!r} is not a text file: {error}") from error
         header = rows[0] if rows else []
-        first_label = next((j for j, name in enumerate(header) if name in ("y", "y0")), None)
-        if first_label is None or header[-1] != "count":
+        n_features = sum(not _is_reserved(name) for name in header)
+        labels = header[n_features:-1]
+        if (
+            any(_is_reserved(name) for name in header[:n_features])
+            or (labels != ["y"] and labels != [f"y{k}" for k in range(max(1, len(labels)))])
+            or header[-1] != "count"
+        ):
             raise InvalidInputError(
                 f"{str(path)!r} is not a dataset file: the header must be features, then y (or "
                 f"y0, y1, ...), then count; got {header}"
             )
-        for number, row in enumerate(rows[1:], start=2):
+        values = np.empty((len(rows) - 1, len(header) - 1))
+        counts = np.empty(len(rows) - 1, dtype=np.int64)
+        for number, row in enumerate(rows[1:]):
+            where = f"{str(path)!r}, line {number + 2}"
             if len(row) != len(header):
+                raise InvalidInputError(f"{where}: expected {len(header)} values, got {len(row)}")
+            try:
+                values[number], counts[number] = [float(cell) for cell in row[:-1]], int(row[-1])
+            except (ValueError, OverflowError) as error:
                 raise InvalidInputError(
-                    f"{str(path)!r}, line {number}: expected {len(header)} values, got {len(row)}"
-                )
-        try:
-            values = np.array([row[:-1] for row in rows[1:]], dtype=np.float64)
-            counts = [int(row[-1]) for row in rows[1:]]
-        except ValueError as error:
-            raise InvalidInputError(
-                f"{str(path)!r} holds something that is no number: {error}"
-            ) from error
-        values = values.reshape(len(rows) - 1, len(header) - 1)
-        labels = values[:, first_label:]
-        return cls(
-            values[:, :first_label],
-            labels[:, 0] if header[first_label] == "y" else labels,
-            np.array(counts, dtype=np.int64),
-        )
+                    f"{where} holds something that is no number: {error}"
+                ) from error
+        y = values[:, n_features:]
+        return cls(values[:, :n_features], y[:, 0] if labels == ["y"] else y, counts)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, and neither a bool nor text."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_reserved(name: str) -> bool:
+    """Return whether a column of that name holds labels or counts."""
+    return name in ("y", "count") or (name[:1] == "y" and name[1:].isdecimal())
 
 
 def float_array(name: str, values: npt.ArrayLike) -> FloatArray:
     """Return a C-contiguous float64 copy, or raise `InvalidInputError` naming ``name``."""
     try:
+        if np.ma.isMaskedArray(values):
+            raise TypeError("a masked array: fill or drop the masked values")
+        if hasattr(values, "toarray"):
+            raise TypeError("a sparse matrix: pass its toarray()")
         array = np.asarray(values)
-        if np.iscomplexobj(array):
-            raise TypeError("complex numbers")
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"entries of type {array.dtype}, the first is {array.ravel()[0]!r}")
+        if array.dtype.kind == "O":
+            text = [entry for entry in array.ravel() if isinstance(entry, (str, bytes))]
+            if text:
+                raise TypeError(f"entries that are text, the first is {text[0]!r}")
         return np.array(array, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
         raise InvalidInputError(

@@ -3,7 +3,8 @@ r"""The Moreau envelope of a local loss: what the server sees of one user.
 .. math:: M_n(\rho) = \min_\theta L_n(\theta) + r(\rho - \theta), \qquad
           \nabla M_n(\rho) = \nabla r(\rho - \theta_n(\rho)) = \nabla L_n(\theta_n(\rho)),
 
-and the minimizer :math:`\theta_n(\rho)` is the honest user's reply.
+and the minimizer :math:`\theta_n(\rho)` is the honest user's reply. At a kink, where models coincide,
+the second expression is the gradient.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from scipy import linalg
 from gplconvex._types import FloatArray
 from gplconvex.errors import InvalidInputError
 from gplconvex.newton import Jet, minimize_near
-from gplconvex.problem import LocalLoss, Problem
-from gplconvex.regularizers import Regularizer
+from gplconvex.problem import LocalLoss, Problem, check_problem
+from gplconvex.regularizers import Regularizer, norm
+from gplconvex.rounding import UNIT
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def moreau_envelope(problem: Problem, user: int, rho: npt.ArrayLike) -> Envelope
     >>> moreau_envelope(problem, 0, [2.0]).gradient
     array([1.])
     """
-    if not 0 <= user < problem.n_users:
-        raise InvalidInputError(f"user must be from 0 to {problem.n_users - 1}; got {user}")
+    check_problem(problem)
+    if not isinstance(user, (int, np.integer)) or not 0 <= user < problem.n_users:
+        raise InvalidInputError(f"user must be from 0 to {problem.n_users - 1}; got {user!r}")
     rho = problem.check_model("rho", rho)
     return local_envelope(problem.locals[user], problem.regularizer, rho)
 
@@ -106,6 +109,10 @@ def local_envelope(
     value = found.jet.value + regularizer.value(u)
     if math.isinf(regularizer.smoothness) and not u.any():
         return Envelope(value, from_loss.reshape(shape), theta, hessian, hessian)
+    if regularizer.kink > 0.0 and norm(u) < math.sqrt(UNIT) * norm(rho):
+        # Just beyond a kink less than half of the digits of u are right, or none. At the reply its
+        # direction is that of grad L, which is known better.
+        u = from_loss.reshape(shape) * (norm(u) / norm(from_loss))
     # The two expressions of the gradient differ by what the reply is off. One Newton step on it
     # gives grad r + R (H + R)^{-1} (grad L - grad r), which damps the rounding of either.
     from_regularizer = regularizer.gradient(u).ravel()

@@ -15,21 +15,23 @@ soon as one more participant
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from gplconvex.certificates import Certificate, certify
+from gplconvex.certificates import Certificate, Check, certify
 from gplconvex.domains import Domain, Unbounded
-from gplconvex.envelope import moreau_envelope
-from gplconvex.errors import InvalidInputError, UnreachableTargetError
+from gplconvex.envelope import Envelope, moreau_envelope
+from gplconvex.errors import CertificateError, InvalidInputError, UnreachableTargetError
 from gplconvex.participants import GradientAttack, ModelAttack, check_plausible
-from gplconvex.problem import Problem, check_nu
-from gplconvex.realization import LowerBound, Realization, realize_gradient
-from gplconvex.regularizers import L2, norm
-from gplconvex.rounding import UNIT
+from gplconvex.problem import Problem, check_nu, check_problem
+from gplconvex.realization import LowerBound, Realization, check_lower_bound, realize_gradient
+from gplconvex.realization.exact import missing_gradient
+from gplconvex.regularizers import L2, norm, rounding_of
+from gplconvex.rounding import REALIZATION_RESIDUAL
 from gplconvex.solvers import solve
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
     InvalidInputError
         If the target has the wrong shape or is not finite.
     UnreachableTargetError
-        If g is not a gradient that the regularizer can have, :math:`|G| >` lam. It carries
-        the reachable point, the minimizer of :math:`\sum_n M_n(\rho) + \lambda|\rho - \rho_\dagger|`.
+        If g is not a gradient that the regularizer can have: :math:`|G| >` lam under l2,
+        :math:`|G| \ge` lam under smooth l2. It carries the reachable point, the minimizer of
+        :math:`\sum_n M_n(\rho) + \lambda|\rho - \rho_\dagger|`.
 
     Notes
     -----
@@ -66,16 +69,30 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
     >>> required_gradient(problem, [2.0])
     array([-1.])
     """
+    check_problem(problem)
     target = problem.check_model("target", target)
-    reports = [moreau_envelope(problem, n, target).gradient for n in range(problem.n_users)]
-    pull: FloatArray = np.sum(reports, axis=0)
+    return _needed(problem, target, _envelopes(problem, target))
+
+
+def _envelopes(problem: Problem, rho: FloatArray) -> list[Envelope]:
+    return [moreau_envelope(problem, n, rho) for n in range(problem.n_users)]
+
+
+def _needed(problem: Problem, target: FloatArray, envelopes: list[Envelope]) -> FloatArray:
+    """Return minus the sum of the honest reports, if it is a gradient that r can have."""
+    pull: FloatArray = np.sum([envelope.gradient for envelope in envelopes], axis=0)
+    if not np.isfinite(pull).all():
+        raise InvalidInputError(
+            f"the reports of the honest users overflow at a target of size {norm(target):.3g}: "
+            "choose a nearer one"
+        )
     if not problem.regularizer.is_reachable(-pull):
         lam = problem.regularizer.radius
         nearest = solve(problem, start=target, attacker=ModelAttack(target, L2(lam)))
         raise UnreachableTargetError(
             f"no report under {problem.regularizer!r} makes the target stationary: the honest users "
             f"pull with |G| = {norm(pull):.6g}, a report weighs no more than lam = {lam:g}. A "
-            f"counter-gradient attack ends at distance {norm(nearest.rho - target):.6g} from it, at "
+            f"counter-gradient attack that converges ends {norm(nearest.rho - target):.6g} away, at "
             f"{np.array2string(nearest.rho, precision=6)}: aim just short of there "
             "(error.reachable), or raise lam",
             pull=norm(pull),
@@ -116,6 +133,7 @@ def to_model(problem: Problem, rho: npt.ArrayLike, gradient: npt.ArrayLike) -> F
     >>> to_model(problem, [2.0], [-1.0])
     array([3.])
     """
+    check_problem(problem)
     rho = problem.check_model("rho", rho)
     g = problem.check_model("gradient", gradient)
     check_plausible(problem.regularizer, g)
@@ -155,6 +173,7 @@ def to_gradient(problem: Problem, rho: npt.ArrayLike, theta: npt.ArrayLike) -> F
     >>> to_gradient(problem, [2.0], [3.0])
     array([-1.])
     """
+    check_problem(problem)
     rho = problem.check_model("rho", rho)
     return problem.regularizer.gradient(rho - problem.check_model("theta", theta))
 
@@ -199,16 +218,29 @@ def to_data(
     >>> to_data(problem, [3.0], [-1.0]).n_points
     1
     """
+    check_problem(problem)
     theta = problem.check_model("theta", theta)
     g = problem.check_model("gradient", gradient)
-    ridge = 2.0 * _attacker_nu(problem, nu) * theta
+    return _realize(problem, theta, g, _attacker_nu(problem, nu), domain, 0.0)
+
+
+def _realize(
+    problem: Problem, theta: FloatArray, g: FloatArray, nu: float, domain: Domain, off: float
+) -> Realization:
+    r"""Realize :math:`g - 2\nu\theta`, taken for zero where that is rounding, g being ``off``."""
+    ridge = 2.0 * nu * theta
     h = g - ridge
-    if norm(h) <= 4.0 * UNIT * (norm(g) + norm(ridge)):
+    if not (np.isfinite(h).all() and math.isfinite(norm(h))):
+        raise InvalidInputError(
+            f"the gradient to be realized overflows: |g| = {norm(g):.3g}, 2 nu |theta| = "
+            f"{norm(ridge):.3g}. Choose a nearer target"
+        )
+    if norm(h) <= off + rounding_of(g, ridge):
         h = np.zeros_like(h)
     return realize_gradient(problem.loss, theta, h, domain)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poisoning:
     r"""A poisoned dataset and what is proved about it.
 
@@ -228,6 +260,8 @@ class Poisoning:
         The argument behind the lower bound.
     residual : float
         Relative residual of the realized gradient.
+    note : str
+        Empty, or why more points than the lower bound are shipped.
     poisoned : Problem
         The problem with the attacker appended as its last user.
     thetas : tuple of arrays
@@ -245,9 +279,44 @@ class Poisoning:
     lower_bound: int
     proof: LowerBound
     residual: float
+    note: str
     poisoned: Problem
     thetas: tuple[FloatArray, ...]
     certificate: Certificate
+
+    def __repr__(self) -> str:
+        return (
+            f"<Poisoning: {self.n_points} points (at least {self.lower_bound} needed), "
+            f"|rho* - target| <= {self.certificate.distance:.2g}>"
+        )
+
+    @property
+    def data_gradient(self) -> FloatArray:
+        r""":math:`h = g - 2\nu\theta_\spadesuit`, what the gradients of the points sum to."""
+        return self.gradient - 2.0 * float(self.poisoned.nu[-1]) * self.theta
+
+    def require(self, tol: float) -> Poisoning:
+        r"""Return self if the points, the lower bound and the certificate hold.
+
+        The points and the argument are checked from scratch; for ``tol`` see `Certificate.require`.
+
+        Raises
+        ------
+        CertificateError
+            If one of them fails.
+        """
+        if self.lower_bound != self.proof.value:
+            clause = Check("lower bound", self.lower_bound, self.proof.value, "<=", "as proved")
+            raise CertificateError("the lower bound is not the proved one:", checks=[clause])
+        h = self.data_gradient
+        check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
+        missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
+        scale = norm(self.gradient) + norm(h - self.gradient)
+        if not missing <= REALIZATION_RESIDUAL * scale:
+            clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
+            raise CertificateError("the points miss the gradient:", checks=[clause])
+        self.certificate.require(tol)
+        return self
 
 
 def poison(
@@ -297,14 +366,16 @@ def poison(
     >>> solve(attack.poisoned).rho.round(10)
     array([-5.])
     """
+    check_problem(problem)
     target = problem.check_model("target", target)
     ridge = _attacker_nu(problem, nu)
-    gradient = required_gradient(problem, target)
+    envelopes = _envelopes(problem, target)
+    gradient = _needed(problem, target, envelopes)
     theta = to_model(problem, target, gradient)
-    realization = to_data(problem, theta, gradient, nu=ridge, domain=domain)
+    off = _rounding_of_pull(problem, envelopes)
+    realization = _realize(problem, theta, gradient, ridge, domain, off)
     poisoned = problem.with_user(realization.dataset, ridge)
-    replies = [moreau_envelope(problem, n, target).theta for n in range(problem.n_users)]
-    thetas = (*replies, theta)
+    thetas = (*(envelope.theta for envelope in envelopes), theta)
     certificate = certify(poisoned, target, thetas)
     return _poisoning(realization, target, gradient, theta, poisoned, thetas, certificate)
 
@@ -352,13 +423,14 @@ def reproduce_gradient(
     >>> moreau_envelope(attack.poisoned, attacker, [1.0, 1.0]).gradient.round(12)
     array([ 0.3, -0.6])
     """
+    check_problem(problem)
     rho = problem.check_model("rho", rho)
     g = problem.check_model("gradient", gradient)
     ridge = _attacker_nu(problem, nu)
     theta = to_model(problem, rho, g)
     realization = to_data(problem, theta, g, nu=ridge, domain=domain)
     poisoned = problem.with_user(realization.dataset, ridge)
-    replies = [moreau_envelope(problem, n, rho).theta for n in range(problem.n_users)]
+    replies = [envelope.theta for envelope in _envelopes(problem, rho)]
     alone = Problem(problem.loss, problem.regularizer, [realization.dataset], ridge)
     certificate = certify(alone, rho, [theta], attacker=GradientAttack(-g))
     return _poisoning(realization, rho, g, theta, poisoned, (*replies, theta), certificate)
@@ -382,10 +454,20 @@ def _poisoning(
         lower_bound=realization.lower_bound,
         proof=realization.proof,
         residual=realization.residual,
+        note=realization.note,
         poisoned=poisoned,
         thetas=thetas,
         certificate=certificate,
     )
+
+
+def _rounding_of_pull(problem: Problem, envelopes: list[Envelope]) -> float:
+    """Return how far the computed pull may be from the exact one, reply by reply."""
+    off = 0.0
+    for local, envelope in zip(problem.locals, envelopes, strict=True):
+        exact, rounding = local.certified_gradient(envelope.theta)
+        off += rounding + norm(envelope.gradient - exact)
+    return 4.0 * off
 
 
 def _attacker_nu(problem: Problem, nu: float | None) -> float:

@@ -39,7 +39,7 @@ class UnreachableTargetError(GplConvexError):
         The largest norm that a plausible report can have.
     reachable : array
         The minimizer of ``sum_n M_n(rho) + lam |rho - target|``: the point that the
-        counter-gradient attack converges to instead (T5).
+        counter-gradient attack ends at if it converges (T5).
     certificate : Certificate
         How far ``reachable`` is from that minimizer.
     """
@@ -61,12 +61,13 @@ class UnreachableTargetError(GplConvexError):
 
 
 class UnrealizableGradientError(GplConvexError):
-    """No dataset in the domain has the wanted gradient.
+    """No dataset that can be written down has the wanted gradient.
 
     Attributes
     ----------
     direction : array
-        A direction in which every dataset of the domain misses the gradient.
+        The direction in which datasets miss it: by a sum of residuals that is not among the possible
+        ones, or by needing more than 2^53 points.
     """
 
     def __init__(self, message: str, *, direction: FloatArray) -> None:

@@ -32,8 +32,8 @@ from gplconvex.rounding import SIMPLEX, UNIT
 class Loss(ABC):
     r"""A convex loss :math:`\varphi(z, y)` of the linear predictor, per point, with no factor.
 
-    A subclass that has a ``name`` is entered in `Loss.registry`, from which the conformance tests,
-    the command line and the documentation list the losses.
+    A subclass that has a ``name`` is entered in `Loss.registry`, from which the conformance tests
+    list the losses.
 
     Attributes
     ----------
@@ -137,6 +137,7 @@ class Loss(ABC):
         if data.y.ndim != 1:
             raise InvalidInputError(
                 f"{where}{self.name} takes one label a point, y of shape (m,); got {data.y.shape}"
+                f"{': pass y[:, 0]' if data.y.shape[1] == 1 else ''}"
             )
         bad = ~self.accepts(data.y)
         if bad.any():
@@ -276,7 +277,7 @@ class Poisson(Loss):
 
     def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
         """Accept integers from 0."""
-        return np.asarray((y >= 0.0) & (y == np.floor(y)))
+        return np.asarray((y >= 0.0) & np.isfinite(y) & (y == np.floor(y)))
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`e^z - y z`."""
@@ -319,7 +320,7 @@ class Softmax(Loss):
     The label y is a class 0, ..., K-1 (a unit vector of the formula) or a distribution over the
     classes, one row a point. Adding one vector to every column of theta changes no probability (the
     gauge); residuals sum to 0. With nu > 0 the ridge chooses among these thetas: its minimizers have
-    columns that sum to 0. With nu = 0 the optimum is not unique, and no distance is certified.
+    columns that sum to 0. With nu = 0 the optimum is not unique, and no bound is certified.
 
     Parameters
     ----------
@@ -398,12 +399,17 @@ class Softmax(Loss):
         certain = labels == 1.0
         spread = np.where(certain, spread.max(axis=1, keepdims=True), spread)
         partial = np.where((labels == 0.0) | certain, 0.0, labels)
-        return UNIT * (8.0 + self.n_classes + np.abs(spread)) * (np.abs(w) + 2.0 * partial)
+        units = 8.0 + self.n_classes + np.abs(spread)
+        return np.asarray(UNIT * units * (np.abs(w) + 2.0 * partial))
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`\mathrm{diag}(p) - p p^\top` of every point, shape (m, K, K)."""
         p: FloatArray = softmax(z, axis=1)
-        return p[:, :, None] * np.eye(self.n_classes) - p[:, :, None] * p[:, None, :]
+        curvature = -p[:, :, None] * p[:, None, :]
+        diagonal = np.arange(self.n_classes)
+        curvature[:, diagonal, diagonal] = 0.0
+        curvature[:, diagonal, diagonal] = -curvature.sum(axis=2)  # p (1 - p), for p near 1 too
+        return curvature
 
     def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
         r"""Return :math:`p \odot v - p\,(p^\top v)`."""

@@ -85,7 +85,7 @@ def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> M
     r"""Minimize a smooth convex function by Newton's method with a line search.
 
     A step t along p, with :math:`\varphi(t) = f(x + t p)`, is accepted when it does not overshoot
-    (:math:`\varphi'(t) \le 0`, so that a convex f has decreased, whatever rounding does to its value),
+    (:math:`\varphi'(t) \le 0`, so that a convex f has decreased, even where rounding hides it),
     when the value decreases enough (Armijo), or when a slope
     :math:`|\varphi'(t)| \le |\varphi'(0)|/2` comes with a value that is equal up to rounding
     (approximate Wolfe condition; W. Hager and H. Zhang, SIAM J. Optim. 16, 2005). Where the Hessian
@@ -143,7 +143,7 @@ def _search_line(
         trial_jet = oracle(trial)
         trial_slope = float(trial_jet.gradient @ step)
         if math.isfinite(trial_jet.value) and (
-            trial_slope <= 0.0
+            (trial_slope <= 0.0 and trial_jet.value <= jet.value + 1e4 * noise)
             or trial_jet.value <= jet.value + 1e-4 * length * slope
             or (trial_jet.value <= jet.value + noise and trial_slope <= -0.5 * slope)
         ):

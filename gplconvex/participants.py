@@ -136,3 +136,15 @@ def check_plausible(regularizer: Regularizer, gradient: FloatArray) -> None:
             f"{regularizer.radius:g}; got {norm(gradient):g}. The server drops such a report: "
             "scale it down or raise lam"
         )
+
+
+def check_attacker(problem: Problem, attacker: Attacker | None) -> None:
+    """Raise `InvalidInputError` unless ``attacker`` is None or an attack that fits the problem."""
+    if attacker is None:
+        return
+    if not isinstance(attacker, Attacker):
+        raise InvalidInputError(
+            "attacker must be a GradientAttack or a ModelAttack, such as GradientAttack(gradient); "
+            f"got {type(attacker).__name__}"
+        )
+    attacker.check(problem)

@@ -21,7 +21,7 @@ shape of a model    (d,), or (d, K) with K classes; with an intercept d + 1, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,11 +29,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray, RealArray
-from gplconvex.data import Dataset, float_array
+from gplconvex.data import Dataset, float_array, is_number
 from gplconvex.errors import InvalidInputError
 from gplconvex.losses import Loss
 from gplconvex.regularizers import Regularizer
 from gplconvex.rounding import UNIT, gamma
+
+LARGEST = 1e140
+"""The largest entry of a model; sums of squares of a trillion such are still finite."""
 
 _BLOCK = 4096
 """Rows that are copied to extended precision at a time."""
@@ -149,7 +152,7 @@ class LocalLoss:
         r"""A guaranteed :math:`\mu` such that L is mu-strongly convex: :math:`2\nu + \lambda_{\min}`."""
         if self.least_gram is None:
             return 2.0 * self.nu
-        return 2.0 * self.nu + least_eigenvalue(self.least_gram, self.data.n_rows)
+        return self._with_ridge(least_eigenvalue(self.least_gram, self.data.n_rows))
 
     def least_gram_near(self, theta: FloatArray, radius: float) -> FloatArray:
         """Return a lower bound of the Gram part of the Hessians in the ball around theta."""
@@ -160,7 +163,11 @@ class LocalLoss:
     def strong_convexity_near(self, theta: FloatArray, radius: float) -> float:
         r"""Return a guaranteed :math:`\mu` such that L is mu-strongly convex in the ball."""
         gram = self.least_gram_near(theta, radius)
-        return 2.0 * self.nu + least_eigenvalue(gram, self.data.n_rows)
+        return self._with_ridge(least_eigenvalue(gram, self.data.n_rows))
+
+    def _with_ridge(self, least: float) -> float:
+        """Return the sum of two lower bounds, rounded down."""
+        return max(2.0 * self.nu, (2.0 * self.nu + least) * (1.0 - 2.0 * UNIT))
 
     @cached_property
     def natural_radius(self) -> float:
@@ -267,6 +274,12 @@ class Problem:
     2.0
     """
 
+    loss: Loss
+    regularizer: Regularizer
+    datasets: tuple[Dataset, ...]
+    nu: FloatArray
+    locals: tuple[LocalLoss, ...]
+
     def __init__(
         self,
         loss: Loss,
@@ -285,7 +298,12 @@ class Problem:
                 "datasets must be a sequence, one Dataset a user; got a single Dataset: "
                 "write [dataset] for one user"
             )
-        users = [_dataset_of_user(n, item) for n, item in enumerate(datasets)]
+        if isinstance(datasets, dict):
+            raise InvalidInputError(
+                "datasets must be a sequence, one Dataset a user; got a dict: pass "
+                "list(datasets.values())"
+            )
+        users = [_dataset_of_user(n, item) for n, item in enumerate(_iterate("datasets", datasets))]
         if not users:
             raise InvalidInputError("datasets is empty: a problem needs at least one user")
         for n, data in enumerate(users):
@@ -296,13 +314,22 @@ class Problem:
                 )
             if data.n_rows:
                 loss.check_labels(data, where=f"user {n}: ")
-        self.loss = loss
-        self.regularizer = regularizer
-        self.datasets: tuple[Dataset, ...] = tuple(users)
-        self.nu = _validated_nu(nu, len(users))
-        self.locals = tuple(
-            LocalLoss(loss, data, float(ridge))
-            for data, ridge in zip(self.datasets, self.nu, strict=True)
+        if loss.shape(users[0].n_features)[0] == 0:
+            raise InvalidInputError("the datasets have no features: x needs at least one column")
+        ridges = _validated_nu(nu, len(users))
+        for name, value in (
+            ("loss", loss),
+            ("regularizer", regularizer),
+            ("datasets", tuple(users)),
+            ("nu", ridges),
+            ("locals", tuple(LocalLoss(loss, *user) for user in zip(users, ridges, strict=True))),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"a Problem is read-only: cannot set {name!r}. Build another one, or add a user with "
+            "with_user"
         )
 
     def __repr__(self) -> str:
@@ -350,6 +377,12 @@ class Problem:
             )
         if not np.isfinite(array).all():
             raise InvalidInputError(f"{name} must be finite; got {array.tolist()}")
+        if np.max(np.abs(array), initial=0.0) > LARGEST:
+            raise InvalidInputError(
+                f"{name} is so large that its square would overflow: entries must be within "
+                f"{LARGEST:g}; got {array.tolist()}"
+            )
+        array.setflags(write=False)
         return array
 
     def check_models(self, thetas: Sequence[npt.ArrayLike]) -> tuple[FloatArray, ...]:
@@ -364,20 +397,27 @@ class Problem:
 
 def check_nu(nu: Any) -> float:
     """Return ``nu`` as a float, or raise `InvalidInputError` unless it is finite and at least 0."""
-    try:
-        number = float(nu)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"nu must be a number; got {nu!r}") from error
-    if not 0.0 <= number < math.inf:
+    if _is_scalar_array(nu):
+        nu = nu[()]
+    if not is_number(nu):
+        raise InvalidInputError(f"nu must be a number; got {nu!r}")
+    if not 0.0 <= nu < math.inf:
         raise InvalidInputError(f"nu must be finite and at least 0; got {nu!r}")
-    return number
+    return float(nu)
+
+
+def check_problem(problem: Any) -> None:
+    """Raise `InvalidInputError` unless the argument is a `Problem`."""
+    if not isinstance(problem, Problem):
+        hint = ": pass its attribute .poisoned" if hasattr(problem, "poisoned") else ""
+        raise InvalidInputError(f"expected a Problem; got {type(problem).__name__}{hint}")
 
 
 def _validated_nu(nu: Any, n_users: int) -> FloatArray:
-    if np.ndim(nu) == 0:
+    if isinstance(nu, (str, bytes)) or not isinstance(nu, Iterable) or _is_scalar_array(nu):
         values = [check_nu(nu)] * n_users
     else:
-        values = [check_nu(value) for value in nu]
+        values = [check_nu(value) for value in _iterate("nu", nu)]
         if len(values) != n_users:
             raise InvalidInputError(
                 f"nu must be one number or one for each of the {n_users} users; got {len(values)}"
@@ -387,13 +427,17 @@ def _validated_nu(nu: Any, n_users: int) -> FloatArray:
     return array
 
 
+def _is_scalar_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
+
+
 def _dataset_of_user(n: int, item: Any) -> Dataset:
     if isinstance(item, Dataset):
         return item
     if not isinstance(item, tuple) or len(item) not in (2, 3):
         raise InvalidInputError(
             f"user {n}: expected a Dataset or a tuple (x, y) or (x, y, counts); "
-            f"got {type(item).__name__}"
+            f"got {type(item).__name__}. For one user write [(x, y)]"
         )
     try:
         return Dataset(*item)

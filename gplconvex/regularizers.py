@@ -34,20 +34,30 @@ import numpy as np
 from scipy import linalg
 
 from gplconvex._types import FloatArray
+from gplconvex.data import is_number
 from gplconvex.errors import InvalidInputError
-from gplconvex.rounding import UNIT
+from gplconvex.rounding import UNIT, gamma
 
 
 def norm(u: FloatArray) -> float:
-    """Return the Euclidean (Frobenius) norm; squares neither overflow nor underflow."""
+    """Return the Euclidean (Frobenius) norm, also where squares overflow or underflow."""
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(u))
+    if 1e-150 < length < 1e150:
+        return length
     return float(linalg.norm(u.ravel(), check_finite=False))
+
+
+def rounding_of(*vectors: FloatArray) -> float:
+    """Return what computing a few entrywise products, sums and norms of vectors may be off by."""
+    return gamma(vectors[0].size + 16) * math.fsum(map(norm, vectors))
 
 
 class Regularizer(ABC):
     r"""A convex function r of :math:`u = \rho - \theta`; models may have any shape.
 
     A subclass that has a ``name`` is entered in `Regularizer.registry`, from which the conformance
-    tests, the command line and the documentation list the regularizers.
+    tests list the regularizers.
     """
 
     registry: ClassVar[dict[str, type[Regularizer]]] = {}
@@ -149,9 +159,7 @@ class Regularizer(ABC):
 
 
 def _require_positive(what: str, name: str, value: float) -> None:
-    if not (
-        isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
-    ):
+    if not is_number(value):
         raise InvalidInputError(f"{what}: {name} must be a number; got {value!r}")
     if not 0.0 < value < math.inf:
         raise InvalidInputError(f"{what}: {name} must be positive and finite; got {value!r}")
@@ -228,8 +236,8 @@ class SquaredL2(Regularizer):
     def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
         """Return |2 lam u - g|^2 / (4 lam)."""
         scaled = self.gradient(u)
-        rounding = 4.0 * UNIT * (norm(scaled) + norm(g))
-        return (norm(scaled - g) + rounding + uncertainty) ** 2 / (4.0 * self.lam)
+        off = rounding_of(scaled, g) + uncertainty
+        return (norm(scaled - g) + off) ** 2 / (4.0 * self.lam)
 
     def cvxpy_value(self, u: Any) -> Any:
         """Return lam |u|^2 for cvxpy."""
@@ -299,7 +307,7 @@ class L2(Regularizer):
     def hessian(self, u: FloatArray) -> FloatArray:
         r"""Return :math:`\lambda (I - \hat u \hat u^\top) / |u|`."""
         length = norm(u)
-        unit = u.ravel() / length
+        unit = u.ravel() / length  # u != 0
         return self.lam / length * (np.eye(u.size) - np.outer(unit, unit))
 
     def conjugate(self, g: FloatArray) -> float:
@@ -328,8 +336,8 @@ class L2(Regularizer):
             distance = (inside + across**2) / (self.lam + along)
         else:
             distance = self.lam - along
-        rounding = 8.0 * UNIT * (self.lam + size)
-        return length * max(0.0, distance + rounding + uncertainty)
+        off = rounding_of(g) + 8.0 * UNIT * self.lam + uncertainty
+        return length * max(0.0, distance + off)
 
     def cvxpy_value(self, u: Any) -> Any:
         """Return lam |u| for cvxpy."""
@@ -392,11 +400,15 @@ class SmoothL2(Regularizer):
         """The curvature lam / delta at u = 0."""
         return self.lam / self.delta
 
+    def _cosine(self, size: float) -> float:
+        r"""Return :math:`\sqrt{1 - t^2}`, :math:`t = |g|/\lambda \le 1`, without cancellation."""
+        t = size / self.lam
+        return math.sqrt((1.0 - t) * (1.0 + t))
+
     def inverse_lipschitz(self, bound: float) -> float:
         r"""Return :math:`\delta \lambda^2 / (\lambda^2 - G^2)^{3/2}` on :math:`|g| \le G < \lambda`."""
-        if bound >= self.lam:
-            return math.inf
-        return float(self.delta * self.lam**2 / ((self.lam - bound) * (self.lam + bound)) ** 1.5)
+        cosine = self._cosine(bound) if bound < self.lam else 0.0
+        return self.delta / self.lam / cosine**3 if cosine > 0.0 else math.inf
 
     def value(self, u: FloatArray) -> float:
         r"""Return :math:`\lambda \sqrt{\delta^2 + |u|^2}`."""
@@ -417,12 +429,11 @@ class SmoothL2(Regularizer):
         size = norm(g)
         if size > self.lam:
             return math.inf
-        return -self.delta * math.sqrt((self.lam - size) * (self.lam + size))
+        return -self.delta * self.lam * self._cosine(size)
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
         r"""Return :math:`\delta g / \sqrt{\lambda^2 - |g|^2}`."""
-        size = norm(g)
-        return g * (self.delta / math.sqrt((self.lam - size) * (self.lam + size)))
+        return g / self.lam * (self.delta / self._cosine(norm(g)))
 
     def is_reachable(self, g: FloatArray) -> bool:
         """Return whether |g| < lam: on the sphere u would be infinite."""
@@ -430,24 +441,25 @@ class SmoothL2(Regularizer):
 
     def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
         """Return the closed form of the class docstring."""
-        length, size = norm(u), norm(g)
-        off = uncertainty + 8.0 * UNIT * size  # how far the exact dual may be from g
-        if size + off >= self.lam:
+        # In units of lam: with h = g / lam, e / lam is the same expression for lam = 1.
+        length, h = norm(u), g / self.lam
+        size = norm(h)
+        off = uncertainty / self.lam + rounding_of(h)  # how far the exact dual may be from h
+        if not size + off < 1.0:
             return math.inf
         s = math.hypot(self.delta, length)
-        c = math.sqrt((self.lam - size) * (self.lam + size))
-        # |dc/dg| = |g| / c increases with |g|: take it at the far end of the uncertain ball.
-        c_least = math.sqrt((self.lam - size - off) * (self.lam + size + off))
-        c_off = off * self.lam / c_least
-        inner = float(np.vdot(u, g))
-        across = norm(g - (inner / length) * (u / length)) if length > 0.0 else 0.0
-        along = norm(c * u - self.delta * g)
-        along += length * c_off + self.delta * off + 8.0 * UNIT * (c * length + self.delta * size)
-        denominator = self.lam * s + self.delta * c + inner
-        denominator -= length * off + self.delta * c_off + 16.0 * UNIT * self.lam * s
+        c = self._cosine(norm(g))
+        # |dc/dh| = |h| / c increases with |h|: take it at the far end of the uncertain ball.
+        c_off = off / math.sqrt((1.0 - size - off) * (1.0 + size + off))
+        inner = float(np.vdot(u, h))
+        across = norm(h - (inner / length) * (u / length)) if length > 0.0 else 0.0
+        along = norm(c * u - self.delta * h) + rounding_of(c * u, self.delta * h)
+        along += length * c_off + self.delta * off
+        denominator = s + self.delta * c + inner
+        denominator -= length * off + self.delta * c_off + gamma(u.size + 16) * s
         if denominator <= 0.0:
             return math.inf
-        return (along**2 + (length * (across + off)) ** 2) / denominator
+        return self.lam * (along**2 + (length * (across + off)) ** 2) / denominator
 
     def cvxpy_value(self, u: Any) -> Any:
         r"""Return :math:`\lambda |(\delta, u)|` for cvxpy."""

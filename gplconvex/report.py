@@ -204,15 +204,16 @@ def _why_no_fewer(reversal: Reversal) -> str:
         )
     if proof.argument == "nonzero":
         return (
-            "None at all is too few: without data the fifth participant has no gradient to report."
+            "None at all is too few: a fifth participant without data would only pull towards zero, "
+            "by its ridge."
         )
     return f"{proof.value - 1} cannot (argument: {proof.argument})."
 
 
 def _counts_by_label(reversal: Reversal) -> tuple[int, int]:
     dataset = reversal.poisoning.dataset
-    counts = dict(zip(dataset.y.tolist(), dataset.counts.tolist(), strict=True))
-    return counts[-1.0], counts[1.0]
+    healthy = int(dataset.counts[dataset.y < 0.0].sum())
+    return healthy, dataset.n_points - healthy
 
 
 def _steps(*steps: tuple[str, str], first: int = 1) -> RenderableType:

@@ -13,6 +13,17 @@ LOSSES = (
     gc.Logistic(),
     gc.Logistic(intercept=True),
 )
+"""The losses for which data with a given gradient can be built."""
+
+MORE_LOSSES = (
+    gc.Poisson(),
+    gc.Poisson(intercept=True),
+    gc.Softmax(3),
+    gc.Softmax(4, intercept=True),
+)
+"""The others: they are solved and certified."""
+
+ALL_LOSSES = (*LOSSES, *MORE_LOSSES)
 
 
 def powers(low: float, high: float) -> st.SearchStrategy[float]:
@@ -44,6 +55,12 @@ def labels(loss: gc.Loss, n: int, rng: np.random.Generator) -> np.ndarray:
     """Labels that the loss takes."""
     if isinstance(loss, gc.Logistic):
         return rng.choice([-1.0, 1.0], size=n)
+    if isinstance(loss, gc.Poisson):
+        return rng.poisson(2.0, n).astype(float)
+    if isinstance(loss, gc.Softmax):
+        if rng.random() < 0.5:
+            return rng.dirichlet(np.ones(loss.n_classes), n)
+        return rng.integers(loss.n_classes, size=n).astype(float)
     return 2.0 * rng.normal(size=n)
 
 

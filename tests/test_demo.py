@@ -269,6 +269,13 @@ def test_the_files_alone_prove_the_result(demo, loss, hospital_data, data, model
     rho, *thetas = [np.array(row[1:], dtype=float) for row in rows]
     written = gc.Certificate.from_json((out / certificate).read_text(encoding="utf-8"))
     gc.verify(written.require(1e-8), poisoned, rho, thetas)
+    minimality = (out / certificate.replace("certificate", "minimality")).read_text(
+        encoding="utf-8"
+    )
+    proof = gc.LowerBound.from_json(minimality)
+    needed = gc.to_gradient(honest, rho, thetas[-1]) - 2 * 0.1 * thetas[-1]
+    gc.check_lower_bound(loss, thetas[-1], needed, proof)
+    assert proof.value == fake.n_points
     np.testing.assert_allclose(rho, -gc.solve(honest).rho, atol=1e-10)
     np.testing.assert_allclose(rho, gc.solve(poisoned).rho, atol=1e-10)
     with open(out / data, encoding="utf-8") as stream:

@@ -274,12 +274,7 @@ def test_models_coincide_exactly_when_the_local_gradient_is_within_lam(case, mar
     [
         1e-3,
         1e-6,
-        pytest.param(
-            1e-12,
-            marks=pytest.mark.xfail(
-                reason="the direction of a tiny u is rounding, and is believed"
-            ),
-        ),
+        1e-12,
     ],
 )
 def test_just_beyond_the_kink_the_report_is_still_plausible(margin):

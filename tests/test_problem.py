@@ -289,7 +289,8 @@ def test_the_convexity_near_a_point_holds_in_the_ball(case):
     local, theta = case
     for radius in (0.0, local.natural_radius, 3.0 * local.natural_radius):
         mu = local.strong_convexity_near(theta, radius)
-        assert mu >= local.strong_convexity * (1 - 1e-12)
+        largest = np.linalg.eigvalsh(local.hessian(theta))[-1]
+        assert mu >= local.strong_convexity - 1e-12 * largest
         rng = np.random.default_rng(0)
         for _ in range(4):
             step = rng.normal(size=theta.shape)
@@ -347,7 +348,6 @@ def test_wrong_data_is_refused_with_its_user_and_row(users, message):
         gc.Problem(gc.Logistic(), gc.SquaredL2(1.0), users)
 
 
-@pytest.mark.xfail(reason="a TypeError escapes", raises=TypeError)
 @pytest.mark.parametrize("users", [5, None])
 def test_data_that_is_no_sequence_is_refused(users):
     with pytest.raises(gc.InvalidInputError, match="datasets"):
@@ -368,11 +368,7 @@ def test_data_that_is_no_sequence_is_refused(users):
         ([0.1, 0.1, 0.1], "one for each of the 2 users; got 3"),
         ([], "one for each of the 2 users; got 0"),
         ([[0.1, 0.2]], "must be a number"),
-        pytest.param(
-            [0.1, [0.2, 0.3]],
-            "nu must be",
-            marks=pytest.mark.xfail(reason="a plain ValueError escapes", raises=ValueError),
-        ),
+        ([0.1, [0.2, 0.3]], "nu must be"),
     ],
 )
 def test_a_wrong_ridge_is_refused(nu, message):

@@ -48,8 +48,8 @@ def check(loss: gc.Loss, theta: Any, h: Any) -> gc.Realization:
     assert found.dataset.n_rows <= 4
     if found.n_points > found.lower_bound:
         assert found.note
-        assert isinstance(loss, gc.LeastSquares)
         assert loss.intercept
+        assert (found.lower_bound, found.n_points) == (1, 2)
     else:
         assert not found.note
     if found.n_points:
@@ -528,9 +528,6 @@ def test_a_direction_proves_only_its_own_gradient() -> None:
     assert rejected(loss, -theta, h, bound)
     assert rejected(loss, theta, -h, bound)
     assert rejected(SQUARES, theta, h, bound)
-    # The direction may have any length: what counts is the ratio.
-    double = dataclasses.replace(bound, direction=-2.0 * theta, support=2.0 * bound.support)
-    assert not rejected(loss, theta, h, double)
 
 
 def test_a_direction_off_by_a_rounding_has_no_support() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+from gplconvex.data import is_number
 from gplconvex.errors import CertificateError, InvalidInputError
 
 FORMAT = "gplconvex certificate 1"
@@ -46,7 +48,10 @@ class Check:
 
     def __str__(self) -> str:
         state = "ok" if self.passed else "FAILS"
-        clause = f"{self.value:.3g} {self.relation} {self.bound:.3g}"
+        value, bound = f"{self.value:.3g}", f"{self.bound:.3g}"
+        if value == bound and self.value != self.bound:
+            value, bound = f"{self.value:.17g}", f"{self.bound:.17g}"
+        clause = f"{value} {self.relation} {bound}"
         return f"[{state}] {self.name}: {clause} ({self.meaning})"
 
 
@@ -153,33 +158,84 @@ class Certificate:
         """
         try:
             content = json.loads(text)
-            if content.pop("format") != FORMAT:
-                raise ValueError("another format")
-            if content.keys() != {field.name for field in dataclasses.fields(cls)}:
-                raise ValueError(f"fields {sorted(content)}")
-            return cls(
-                gap=_number(content["gap"]),
-                distance=_number(content["distance"]),
-                rule=str(content["rule"]),
-                theta_distances=tuple(map(_number, content["theta_distances"])),
-                value=_number(content["value"]),
-                size=_number(content["size"]),
-                strong_convexity=tuple(map(_number, content["strong_convexity"])),
-                rounding=_number(content["rounding"]),
-                checks=tuple(
-                    Check(
-                        check["name"],
-                        _number(check["value"]),
-                        _number(check["bound"]),
-                        check["relation"],
-                        check["meaning"],
-                    )
-                    for check in content["checks"]
-                ),
-                fingerprint=str(content["fingerprint"]),
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"not a certificate: not JSON ({error}); pass its text, not the name of a file"
+            ) from error
+        fields = _Fields(content, {"format", *(field.name for field in dataclasses.fields(cls))})
+        if fields.text("format") != FORMAT:
+            raise InvalidInputError(
+                f"not a certificate: format must be {FORMAT!r}; got {content['format']!r}"
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"not a certificate written by to_json: {error}") from error
+        return cls(
+            gap=fields.number("gap"),
+            distance=fields.number("distance"),
+            rule=fields.text("rule"),
+            theta_distances=fields.numbers("theta_distances"),
+            value=fields.number("value"),
+            size=fields.number("size"),
+            strong_convexity=fields.numbers("strong_convexity"),
+            rounding=fields.number("rounding"),
+            checks=tuple(_read_check(check) for check in fields.items("checks")),
+            fingerprint=fields.text("fingerprint"),
+        )
+
+
+class _Fields:
+    """The fields of a JSON object, each checked for its type as it is read."""
+
+    def __init__(self, content: Any, names: set[str]) -> None:
+        if not isinstance(content, dict):
+            raise InvalidInputError(
+                f"not a certificate: expected a JSON object; got {type(content).__name__}"
+            )
+        if content.keys() != names:
+            raise InvalidInputError(
+                f"not a certificate: missing fields {sorted(names - content.keys())}, unknown fields "
+                f"{sorted(content.keys() - names)}"
+            )
+        self._content = content
+
+    def _require(self, name: str, passed: bool, expected: str) -> Any:
+        value = self._content[name]
+        if not passed:
+            raise InvalidInputError(
+                f"not a certificate: field {name!r} must be {expected}; got {value!r}"
+            )
+        return value
+
+    def text(self, name: str) -> str:
+        return str(self._require(name, isinstance(self._content[name], str), "text"))
+
+    def items(self, name: str) -> list[Any]:
+        return list(self._require(name, isinstance(self._content[name], list), "a list"))
+
+    def number(self, name: str) -> float:
+        return _number(self._require(name, _is_number(self._content[name]), "a number"))
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        self._require(name, all(map(_is_number, self.items(name))), "a list of numbers")
+        return tuple(_number(value) for value in self.items(name))
+
+
+def _read_check(content: Any) -> Check:
+    fields = _Fields(content, {field.name for field in dataclasses.fields(Check)})
+    relation = fields.text("relation")
+    if relation not in ("<=", "<", ">"):
+        raise InvalidInputError(
+            f"not a certificate: field 'relation' must be <=, < or >; got {relation!r}"
+        )
+    return Check(
+        fields.text("name"),
+        fields.number("value"),
+        fields.number("bound"),
+        relation,
+        fields.text("meaning"),
+    )
+
+
+NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+"""How JSON text writes what JSON numbers cannot be."""
 
 
 def _finite(value: Any) -> Any:
@@ -193,7 +249,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in NOT_FINITE
+    return is_number(value) and abs(value) <= sys.float_info.max
+
+
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value)
+    return NOT_FINITE[value] if isinstance(value, str) else float(value)

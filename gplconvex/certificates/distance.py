@@ -9,8 +9,8 @@ import numpy as np
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates.gap import SLACK, User, sum_rounding
-from gplconvex.regularizers import Regularizer, norm
-from gplconvex.rounding import UNIT, gamma
+from gplconvex.regularizers import Regularizer, norm, rounding_of
+from gplconvex.rounding import gamma
 
 
 def distances(
@@ -58,11 +58,10 @@ def _by_strong_convexity(
         return
     yield math.sqrt(2.0 * gap / m), "strong convexity of the envelopes, from the gap"
     reports = [regularizer.gradient(user.u) for user in users]
-    allowance = sum_rounding([report, *reports]) + 4.0 * UNIT * math.fsum(map(norm, reports))
-    allowance += 4.0 * UNIT * norm(report)
+    allowance = sum_rounding([report, *reports]) + rounding_of(report, *reports)
     slope = max(norm(report + np.sum(reports, axis=0)), allowance) + allowance
     for user, g in zip(users, reports, strict=True):
-        allowance = user.rounding + 4.0 * UNIT * norm(g)
+        allowance = user.rounding + rounding_of(g)
         mismatch = max(norm(user.gradient - g), allowance) + allowance
         slope += regularizer.smoothness * mismatch / (user.mu + s)
     yield slope / m, "strong convexity of the envelopes, from their gradient"
@@ -89,7 +88,7 @@ def _by_directions(
 ) -> Iterator[tuple[float, str]]:
     r"""Bound for :math:`r = \lambda|u|` when every personal model differs from the global one.
 
-    :math:`\rho^*` minimizes :math:`\psi(\rho') = \langle b, \rho'\rangle + \sum_n \lambda|\rho' -
+    :math:`\rho^*` minimizes :math:`\psi(\rho') = E(\rho') + \sum_n \lambda|\rho' -
     \theta_n^*|`, a geometric median. With :math:`\delta_n \ge |\theta_n - \theta_n^*|`, its gradient
     at rho is at most :math:`\gamma = |b + \sum_n\lambda\hat u_n| + \sum_n 2\lambda\delta_n/|u_n|`, and
     within R of rho, where directions turn by at most :math:`e_n/|u_n|`, :math:`e_n = R + \delta_n`, its
@@ -103,8 +102,10 @@ def _by_directions(
     if regularizer.kink != lam or math.isinf(lam) or not (off < lengths).all():
         return
     units = np.array([user.u.ravel() / norm(user.u) for user in users])
-    pull = norm(report.ravel() + lam * units.sum(axis=0)) + lam * gamma(len(users) + 8) * len(users)
-    slope = (pull + 4.0 * UNIT * norm(report) + float(np.sum(2.0 * lam * off / lengths))) * SLACK
+    pull = norm(report.ravel() + lam * units.sum(axis=0)) + lam * gamma(units.size + 16) * len(
+        users
+    )
+    slope = (pull + rounding_of(report) + float(np.sum(2.0 * lam * off / lengths))) * SLACK
 
     def curvature(radius: float) -> float:
         turns = (radius + off) / lengths
@@ -136,6 +137,6 @@ def _by_inverse(
         if math.isfinite(inverse):
             back = regularizer.inverse_gradient(user.gradient)
             # The closed form of the inverse rounds like its Lipschitz constant times the gradient.
-            allowance = 8.0 * UNIT * (norm(user.u) + norm(back) + inverse * norm(user.gradient))
+            allowance = rounding_of(user.u, back, inverse * user.gradient)
             here = max(norm(user.u - back), allowance) + allowance
             yield here + reach + inverse * off, f"the report of user {n} determines rho"

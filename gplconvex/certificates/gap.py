@@ -10,8 +10,8 @@ import numpy as np
 
 from gplconvex._types import FloatArray
 from gplconvex.problem import LocalLoss
-from gplconvex.regularizers import Regularizer, norm
-from gplconvex.rounding import UNIT, gamma
+from gplconvex.regularizers import Regularizer, norm, rounding_of
+from gplconvex.rounding import gamma
 
 SLACK = 1.0 + 1e-12
 """Covers the rounding of the few positive terms that make up a bound."""
@@ -95,18 +95,17 @@ class Natural:
 
 
 def _natural_dual(regularizer: Regularizer, user: User) -> Natural:
-    inside = norm(user.gradient) + user.rounding < regularizer.radius
     if user.mu == 0.0:
         return Natural(user.gradient, False, user.rounding)  # the exact gradient, up to rounding
-    if not user.at_kink:
-        g = regularizer.gradient(user.u)
-        off = 4.0 * UNIT * norm(g)
-        if not inside or user.cost_of(g, off) < regularizer.fenchel_young(user.u, user.gradient):
-            return Natural(g, True, off)
-    if inside:
-        return Natural(user.gradient, False, 0.0)
-    shrunk = user.gradient * (regularizer.radius * (1.0 - 8.0 * UNIT) / norm(user.gradient))
-    return Natural(shrunk, False, 0.0)
+    inside = norm(user.gradient) + user.rounding < regularizer.radius
+    shrink = regularizer.radius * (1.0 - gamma(user.gradient.size + 16))
+    g = user.gradient if inside else user.gradient * (shrink / norm(user.gradient))
+    own = Natural(g, False, 0.0)
+    if user.at_kink:
+        return own
+    g = regularizer.gradient(user.u)
+    exact = Natural(g, True, rounding_of(g))
+    return min(exact, own, key=lambda dual: _stay(regularizer, user, dual)[0])
 
 
 def _stay(regularizer: Regularizer, user: User, dual: Natural) -> tuple[float, float]:
@@ -122,7 +121,7 @@ def _stay(regularizer: Regularizer, user: User, dual: Natural) -> tuple[float, f
 def _missing(natural: list[Natural], report: FloatArray) -> tuple[FloatArray, float]:
     """Return the sum of the natural duals and the report, and a bound of its rounding error."""
     vectors = [report, *(dual.vector for dual in natural)]
-    off = sum_rounding(vectors) + 4.0 * UNIT * norm(report)
+    off = sum_rounding(vectors) + rounding_of(report)
     return np.sum(vectors, axis=0), off + math.fsum(dual.off for dual in natural)
 
 
@@ -131,11 +130,9 @@ def _absorb(
 ) -> Duals | None:
     """Let users with curvature and room make up what is missing, in proportion to their mu."""
     missing, off = _missing(natural, report)
-    on_sphere = regularizer.kink > 0.0
+    room = regularizer.radius * (1.0 - gamma(missing.size + 16)) - norm(missing) - off
     moves = [
-        user.mu > 0.0
-        and not (dual.exact and on_sphere)
-        and norm(dual.vector) + norm(missing) < regularizer.radius
+        user.mu > 0.0 and norm(dual.vector) < room
         for user, dual in zip(users, natural, strict=True)
     ]
     if not any(moves):
@@ -146,7 +143,7 @@ def _absorb(
         if free:
             weight = user.mu / total
             g = dual.vector - weight * missing
-            spread = weight * off + 4.0 * UNIT * norm(g)
+            spread = weight * off + rounding_of(g)
             cost = regularizer.fenchel_young(user.u, g, spread) + user.cost_of(g, spread)
             size = norm(g) + spread
         else:
@@ -155,7 +152,7 @@ def _absorb(
         vectors.append(g)
         costs.append(cost)
         sizes.append(size)
-    allowance = off + sum_rounding(vectors) + 4.0 * UNIT * math.fsum(map(norm, vectors))
+    allowance = off + sum_rounding(vectors) + rounding_of(*vectors)
     return Duals(costs, max(sizes), norm(np.sum(vectors, axis=0)), allowance)
 
 
@@ -207,14 +204,15 @@ def _shrink(
         return None
     missing, off = _missing(natural, report)
     vectors = [dual.vector - missing / len(users) for dual in natural]
-    room, largest = regularizer.radius * (1.0 - 16.0 * UNIT) - off, max(map(norm, vectors))
+    room = regularizer.radius * (1.0 - gamma(missing.size + 32)) - off
+    largest = max(map(norm, vectors))
     if room <= 0.0:
         return None
     factor = 1.0 if largest <= room else room / largest
     costs, sizes = [], []
     for user, vector in zip(users, vectors, strict=True):
         g = factor * vector
-        spread = off + 8.0 * UNIT * norm(g)
+        spread = off + rounding_of(g)
         costs.append(regularizer.fenchel_young(user.u, g, spread) + user.cost_of(g, spread))
         sizes.append(norm(g) + spread)
     return Duals(costs, max(sizes), norm(np.sum(vectors, axis=0)), 2.0 * off)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray
@@ -97,7 +98,6 @@ def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:
     if array.ndim != 1 or array.size < 1 + loss.intercept:
         wanted = "(d + 1,), d features and the intercept," if loss.intercept else "(d,)"
         raise InvalidInputError(f"{name} must have shape {wanted} with d >= 1; got {array.shape}")
-    finite = (array - array) == 0.0
-    if not finite.all():
+    if not np.isfinite(array).all():
         raise InvalidInputError(f"{name} must be finite; got {array.tolist()}")
     return array

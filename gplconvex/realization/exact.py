@@ -7,15 +7,17 @@ and what it misses is put right by moving single copies, whose own rounding noth
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 
 import numpy as np
 
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.losses import LeastSquares, Loss
+from gplconvex.regularizers import norm
 
-DIGITS = 50
+EXTENDED = Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+"""50 digits; the exponential of a huge number is infinite, and its residual 0, as it should be."""
 
 REACHES = (0, 16, 512)
 """Units in the last place by which polishing may nudge an input; 512 are 1e-13 of its size."""
@@ -26,8 +28,7 @@ def missing_gradient(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray
 
     For `LeastSquares` and `Logistic`.
     """
-    with localcontext() as context:
-        context.prec = DIGITS
+    with localcontext(EXTENDED):
         model = [Decimal(value) for value in theta.tolist()]
         missing = [Decimal(value) for value in h.tolist()]
         for x, y, count in zip(data.x.tolist(), data.y.tolist(), data.counts.tolist(), strict=True):
@@ -50,8 +51,8 @@ def _residual(loss: Loss, z: Decimal, y: Decimal) -> Decimal:
 
 def relative_residual(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray) -> float:
     r"""Return :math:`|h - \sum_i c_i w_i x_i| / |h|` at the points of a dataset; 0 for 0 = 0."""
-    off = float(np.linalg.norm(missing_gradient(loss, data, theta, h)))
-    return off / float(np.linalg.norm(h)) if h.any() else off
+    off = norm(missing_gradient(loss, data, theta, h))
+    return off / norm(h) if h.any() else off
 
 
 def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: int) -> Dataset:
@@ -93,8 +94,7 @@ def _nudged_to(
     before: FloatArray, after: FloatArray, slope: FloatArray, growth: float, reach: int
 ) -> FloatArray:
     """Return ``after``, nudged so that x @ slope has grown from ``before`` by ``growth``."""
-    with localcontext() as context:
-        context.prec = DIGITS
+    with localcontext(EXTENDED):
         model = [Decimal(value) for value in slope.tolist()]
         old, new = ([Decimal(value) for value in x.tolist()] for x in (before, after))
         lacking = Decimal(growth) - (_dot(new, model) - _dot(old, model))

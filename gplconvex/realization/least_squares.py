@@ -33,13 +33,9 @@ def realize_least_squares(loss: LeastSquares, theta: FloatArray, h: FloatArray) 
     proof = LowerBound(1, "nonzero") if h0 != 0.0 else LowerBound(2, "silent point")
     note = ""
     if h0 != 0.0:
-        data = _points(slope, (features / h0)[None, :], np.array([h0]), b)
-        if relative_residual(loss, data, theta, h) > REALIZATION_RESIDUAL:
-            # The label is rounded by up to |z| u, too much beside w = h0: let the inputs repair it.
-            off = float(missing_gradient(loss, data, theta, h)[-1])
-            data = Dataset(nudge(data.x[0], slope, off, REACHES[-1])[None, :], data.y)
-        if relative_residual(loss, data, theta, h) <= REALIZATION_RESIDUAL:
-            return finish(loss, theta, h, data, proof)
+        alone = _single_point(loss, theta, h)
+        if alone is not None:
+            return finish(loss, theta, h, alone, proof)
         note = (
             f"one point would do in exact arithmetic, but h0 = {h0:.3g} is so small beside the rest "
             "that its label cannot be written in float64; two points are shipped"
@@ -50,6 +46,22 @@ def realize_least_squares(loss: LeastSquares, theta: FloatArray, h: FloatArray) 
     x = features / (2.0 * a)
     data = _points(slope, np.stack([x, -x]), np.array([h0 / 2.0 + a, h0 / 2.0 - a]), b)
     return finish(loss, theta, h, data, proof, note)
+
+
+def _single_point(loss: LeastSquares, theta: FloatArray, h: FloatArray) -> Dataset | None:
+    """Return the one point with residual h0 and gradient h, or None if float64 cannot hold it."""
+    slope, b, h0 = theta[:-1], float(theta[-1]), float(h[-1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = h[:-1] / h0
+        z = x @ slope + b
+    if not (np.isfinite(x).all() and np.isfinite(z)):
+        return None
+    data = Dataset(x[None, :], [z - h0])
+    if relative_residual(loss, data, theta, h) > REALIZATION_RESIDUAL:
+        # The label is rounded by up to |z| u, too much beside w = h0: let the inputs repair it.
+        off = float(missing_gradient(loss, data, theta, h)[-1])
+        data = Dataset(nudge(x, slope, off, REACHES[-1])[None, :], data.y)
+    return data if relative_residual(loss, data, theta, h) <= REALIZATION_RESIDUAL else None
 
 
 def _points(slope: FloatArray, x: FloatArray, w: FloatArray, b: float) -> Dataset:

@@ -41,12 +41,21 @@ from gplconvex.realization.result import (
     dot,
     dual_value,
     finish,
+    logit_of,
     omega,
+    single_point_mismatch,
 )
-from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
+from gplconvex.regularizers import norm
+from gplconvex.rounding import POLISHED, REALIZATION_RESIDUAL, UNIT
 
 P_STAR = KAPPA / (1.0 + KAPPA)
 """The minimizer of f, 0.21781...: the residual of the cheapest point."""
+
+EPS = 2.0 * UNIT
+"""The spacing of float64 at 1, the least relative tolerance of a root."""
+
+LEAST_LOG = 700.0
+"""Residuals stay above exp(-700), within the range of float64."""
 
 MOST_RESIDUALS = 1_000_000
 """How many residuals are tried when theta is zero but for the intercept."""
@@ -71,11 +80,22 @@ def _without_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Real
     r"""K copies of :math:`x = -c h`, y = +1, with :math:`k c\,\sigma(c\,s) = 1`."""
     s, off = dot(theta, h)
     # Rounded down: a bound must hold, and at a tie the construction below meets it.
-    k = max(1, math.ceil(-(s + off) / KAPPA * (1.0 - 8.0 * UNIT)))
+    needed = -(s + off) / KAPPA * (1.0 - 8.0 * UNIT)
+    _require_countable(needed, theta)
+    k = max(1, math.ceil(needed))
     c = _copies_scale(k, s)
     data = Dataset(-c * h[None, :], [1.0], [k])
     proof = LowerBound(k, "direction", -theta, KAPPA) if k > 1 else LowerBound(1, "nonzero")
     return finish(loss, theta, h, data, proof)
+
+
+def _require_countable(needed: float, theta: FloatArray) -> None:
+    if needed >= 2.0**53:
+        raise UnrealizableGradientError(
+            f"{needed:.3g} points are needed, more than the 2^53 that float64 weights can count: the "
+            "gradient is too large along -theta. Move the target closer",
+            direction=-theta,
+        )
 
 
 def _copies_scale(k: int, s: float) -> float:
@@ -92,9 +112,7 @@ def _copies_scale(k: int, s: float) -> float:
         return math.exp(high)  # the tie: the peak itself, up to rounding
     if excess(low) >= 0.0:
         return math.exp(low)  # sigma(cs) is 1 in float64
-    return math.exp(
-        brentq(excess, low, high, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
-    )
+    return math.exp(brentq(excess, low, high, xtol=1e-18, rtol=4.0 * EPS, maxiter=1000))
 
 
 # -- with intercept: numbers first -------------------------------------------------------------------
@@ -113,14 +131,19 @@ def _with_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realiza
     s, off = dot(theta, h)
     sign = -1.0 if h[-1] < 0.0 else 1.0
     h0 = abs(float(h[-1]))
-    if 0.0 < h0 < 1.0:
-        # A single point has no freedom at all: take it if it happens to fit.
+    mismatch, allowance = single_point_mismatch(s, off, h0)
+    # A single point has no freedom at all: take it if it happens to fit.
+    if mismatch <= allowance + REALIZATION_RESIDUAL * norm(theta) * norm(h):
         alone = _inputs(theta, h, sign, [_Group(1, h0, math.log(h0) - math.log1p(-h0))])
         if relative_residual(loss, alone, theta, h) <= REALIZATION_RESIDUAL:
             return finish(loss, theta, h, alone, LowerBound(1, "nonzero"))
+    _require_countable(max(h0, -(s + off) / KAPPA), theta)
     k = _fewest_points(h0, s + off)
-    groups = _split_residuals(k, h0, s)
-    data = _inputs(theta, h, sign, groups)
+    candidates = [_inputs(theta, h, sign, groups) for groups in _splits(k, h0, s)]
+    data = min(candidates, key=lambda d: max(POLISHED, relative_residual(loss, d, theta, h)))
+    if k == 2 and mismatch <= allowance:
+        note = "one point would do in exact arithmetic, but not in float64; two points are shipped"
+        return finish(loss, theta, h, data, LowerBound(1, "nonzero"), note)
     return finish(loss, theta, h, data, _prove(k, h0, s + off, sign, theta))
 
 
@@ -171,7 +194,7 @@ def _least_sum_for(k: int, j: int, h0: float) -> tuple[float, float]:
     low = -1.0
     while excess(low) > 0.0:
         low *= 2.0
-    tau = brentq(excess, low, width, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
+    tau = brentq(excess, low, width, xtol=1e-18, rtol=4.0 * EPS, maxiter=1000)
     return dual_value(k, j, h0, tau), tau
 
 
@@ -180,11 +203,12 @@ def _residual_of(tau: float) -> float:
     return value / (1.0 + value)
 
 
-def _split_residuals(k: int, h0: float, s: float) -> list[_Group]:
-    r"""Return k residuals, all of two kinds, with :math:`\sum w = h_0` and :math:`\sum z w = s`.
+def _splits(k: int, h0: float, s: float) -> list[list[_Group]]:
+    r"""Return ways to choose k residuals of two kinds with :math:`\sum w = h_0`, :math:`\sum z w = s`.
 
-    From the minimizer of :math:`\sum z w` one goes outwards, keeping :math:`\sum w`, until the sum
-    has grown to s.
+    From the minimizer of :math:`\sum z w` one moves, keeping :math:`\sum w`, until the sum has grown
+    to s: outwards, to larger residuals and moderate predictors, which makes moderate inputs; or
+    inwards, to smaller residuals, among which less cancels where h is tiny.
     """
     _, j, tau = _least_sum(k, h0)
     if j == k and h0 < k - 1:
@@ -193,11 +217,35 @@ def _split_residuals(k: int, h0: float, s: float) -> list[_Group]:
         if mixed_value <= s:
             j, tau = k - 1, mixed_tau
     if j == k:
-        return _split_same_sign(k, h0, s)
-    return _split_mixed(k, j, h0, s, tau)
+        return [_split_same_sign(k, h0, s)]
+    inwards = _split_inwards(k, j, h0, s, tau)
+    outwards = _split_outwards(k, j, h0, s, tau)
+    return [outwards] if inwards is None else [outwards, inwards]
 
 
-def _split_mixed(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group]:
+def _split_inwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group] | None:
+    r"""j residuals :math:`a = (h_0 + (k-j) b)/j` and k - j residuals -b, b shrinking to 0.
+
+    The parameter is :math:`-\log b`. The sum grows to :math:`j f(h_0/j)` at most: None if s is more.
+    """  # noqa: D403
+
+    def follow(t: float) -> tuple[float, float, float, float]:
+        b = math.exp(-t)
+        a = (h0 + (k - j) * b) / j
+        return a, math.log(a) - math.log1p(-a), b, -t - math.log1p(-b)
+
+    def excess(t: float) -> float:
+        a, z_a, b, z_b = follow(t)
+        return j * a * z_a + (k - j) * b * z_b - s
+
+    start = -math.log(_residual_of(-tau)) if _residual_of(-tau) > 0.0 else LEAST_LOG
+    if start >= LEAST_LOG or excess(LEAST_LOG) < 0.0:
+        return None
+    a, z_a, b, z_b = follow(_root_outwards(excess, start, LEAST_LOG))
+    return [_Group(j, a, z_a), _Group(k - j, -b, -z_b)]
+
+
+def _split_outwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group]:
     r"""J residuals a, k - j residuals -b, with :math:`j a - (k-j) b = h_0`.
 
     Moving outwards both grow. The one that reaches 1 first leads: its predictor is the parameter,
@@ -206,10 +254,10 @@ def _split_mixed(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group
     n_other, room = k - j, k - 2 * j + h0  # room = (k - j)(1 - b) where a = 1
     if room >= 0.0:
         lead, other, room_other, h = j, n_other, room, h0
-        start = math.log(omega(tau - 1.0))
+        start = logit_of(tau - 1.0)
     else:
         lead, other, room_other, h = n_other, j, -room, -h0
-        start = math.log(omega(-tau - 1.0))
+        start = logit_of(-tau - 1.0)
 
     def follow(z: float) -> tuple[float, float]:
         """Return the other residual's size and predictor."""
@@ -229,44 +277,56 @@ def _split_mixed(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group
 
     z = _root_outwards(excess, start)
     size, z_other = follow(z)
-    leading = _Group(lead, float(expit(z)), z)
-    following = _Group(other, -size, -z_other)
-    if room >= 0.0:
-        return [leading, following]
-    return [_Group(lead, -leading.w, -z), _Group(other, size, z_other)]
+    leading, following = (lead, float(expit(z)), z), (other, size, z_other)
+    positive, negative = (leading, following) if room >= 0.0 else (following, leading)
+    return [_Group(*positive), _Group(negative[0], -negative[1], -negative[2])]
 
 
 def _split_same_sign(k: int, h0: float, s: float) -> list[_Group]:
-    r"""One residual p that grows and k - 1 residuals :math:`a = (h_0 - p)/(k-1)` that shrink."""
+    r"""One residual p that grows and k - 1 residuals :math:`a = (h_0 - p)/(k-1)` that shrink.
 
-    def follow(z: float) -> tuple[float, float]:
-        a = ((h0 - 1.0) + float(expit(-z))) / (k - 1)
-        return a, math.log(a) - math.log1p(-a)
-
-    def excess(z: float) -> float:
-        a, z_a = follow(z)
-        return z * float(expit(z)) + (k - 1) * a * z_a - s
-
+    p ends at 1 if :math:`h_0 \ge 1` (the parameter is its predictor), otherwise at :math:`h_0`, where
+    a vanishes (the parameter is :math:`-\log a`).
+    """
     p = h0 / k
-    # Below h0 = 1 the parameter ends where a vanishes.
-    end = math.log(h0) - math.log1p(-h0) if h0 < 1.0 else math.inf
-    z = _root_outwards(excess, math.log(p) - math.log1p(-p), end)
-    a, z_a = follow(z)
-    return [_Group(1, float(expit(z)), z), _Group(k - 1, a, z_a)]
+
+    def by_growing(z: float) -> tuple[float, float, float, float]:
+        rest = float(log_expit(-z)) if h0 == 1.0 else math.log((h0 - 1.0) + float(expit(-z)))
+        log_a = rest - math.log(k - 1)
+        a = math.exp(log_a)
+        return float(expit(z)), z, a, log_a - math.log1p(-a)
+
+    def by_shrinking(t: float) -> tuple[float, float, float, float]:
+        a = math.exp(-t)
+        grown = h0 - (k - 1) * a
+        return grown, math.log(grown) - math.log1p(-grown), a, -t - math.log1p(-a)
+
+    split, start = (
+        (by_growing, math.log(p) - math.log1p(-p)) if h0 >= 1.0 else (by_shrinking, -math.log(p))
+    )
+
+    def excess(t: float) -> float:
+        w, z, a, z_a = split(t)
+        return w * z + (k - 1) * a * z_a - s
+
+    w, z, a, z_a = split(_root_outwards(excess, start, LEAST_LOG))
+    return [_Group(1, w, z), _Group(k - 1, a, z_a)]
 
 
 def _root_outwards(excess: Callable[[float], float], start: float, end: float = math.inf) -> float:
-    """Return the root of a function that grows from ``start``; ``start`` if it is not below 0."""
+    """Return the root of a function that grows from ``start``.
+
+    ``start`` if it is not below 0 there, ``end`` if it still is there: the root up to rounding.
+    """
     if excess(start) >= 0.0:
-        return start  # s is the minimum itself, up to rounding
-    step = 1.0
-    far = start + step if math.isinf(end) else 0.5 * (start + end)
-    while excess(far) < 0.0:
+        return start
+    step, far = 1.0, start
+    while far < end and excess(far) < 0.0:
         step *= 2.0
-        far = start + step if math.isinf(end) else 0.5 * (far + end)
-    return float(
-        brentq(excess, start, far, xtol=1e-18, rtol=4.0 * np.finfo(float).eps, maxiter=1000)
-    )
+        far = min(start + step, end)
+    if excess(far) < 0.0:
+        return far
+    return float(brentq(excess, start, far, xtol=1e-18, rtol=4.0 * EPS, maxiter=1000))
 
 
 def _prove(k: int, h0: float, s: float, sign: float, theta: FloatArray) -> LowerBound:
@@ -281,9 +341,12 @@ def _prove(k: int, h0: float, s: float, sign: float, theta: FloatArray) -> Lower
     split = min(max(math.floor(ideal), first), k - 1)
     _, left = _least_sum_for(k - 1, split, h0)
     right = _least_sum_for(k - 1, split + 1, h0)[1] if split < k - 1 else 0.0
-    if split < k - 1 and left < 0.0:
-        # Both are refuted by the second multiplier alone: the bound falls towards j = first.
-        split, left, right = first - 1, 0.0, _least_sum_for(k - 1, first, h0)[1]
+    if left < 0.0:
+        # Then the second multiplier serves j = first, first + 1, ...; the others, j <= h0, leave
+        # nothing to sum up to h0, and their bounds grow without end.
+        split, left, right = first - 1, 1.0, left
+        while dual_value(k - 1, split, h0, left) <= s:
+            left *= 2.0
     return LowerBound(k, "counting", direction, support, (left, right), split)
 
 
@@ -315,8 +378,10 @@ def _inputs(theta: FloatArray, h: FloatArray, sign: float, groups: list[_Group])
     z = sign * np.array([group.z for group in groups])
     square = float(slope @ slope)
     across = h[:-1] - slope * (float(slope @ h[:-1]) / square)
-    x = np.outer((z - b) / square, slope) + np.outer(w / float(counts @ w**2), across)
-    return Dataset(x, np.where(w > 0.0, -1.0, 1.0), counts)
+    scaled = w / np.max(np.abs(w))
+    x = np.outer((z - b) / square, slope)
+    x += np.outer(scaled / float(counts @ scaled**2), across / np.max(np.abs(w)))
+    return Dataset(x, np.where(np.signbit(w), 1.0, -1.0), counts)
 
 
 # -- theta zero but for the intercept ----------------------------------------------------------------

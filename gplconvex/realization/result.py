@@ -13,6 +13,8 @@ convex on (0, 1), whose conjugate is :math:`f^*(\tau) = \omega(\tau - 1)`, Wrigh
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import dataclass
 
@@ -21,11 +23,13 @@ from scipy.special import wrightomega
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
-from gplconvex.data import Dataset
-from gplconvex.errors import CertificateError
+from gplconvex.data import Dataset, frozen_array
+from gplconvex.errors import CertificateError, InvalidInputError
 from gplconvex.losses import Logistic, Loss
 from gplconvex.realization.exact import REACHES, polish, relative_residual
 from gplconvex.rounding import POLISHED, REALIZATION_RESIDUAL, UNIT
+
+FORMAT = "gplconvex lower bound 1"
 
 KAPPA = float(wrightomega(-1.0).real)
 """W(1/e) = 0.27846...: what one logistic point can lower theta^T gradient by."""
@@ -69,8 +73,41 @@ class LowerBound:
     multipliers: tuple[float, ...] = ()
     split: int = 0
 
+    def to_json(self) -> str:
+        """Return the argument as JSON text; an infinite support is written as null."""
+        content = {
+            "format": FORMAT,
+            **dataclasses.asdict(self),
+            "direction": None if self.direction is None else self.direction.tolist(),
+            "support": self.support if math.isfinite(self.support) else None,
+        }
+        return json.dumps(content, indent=2, allow_nan=False)
 
-@dataclass(frozen=True, eq=False)
+    @classmethod
+    def from_json(cls, text: str) -> LowerBound:
+        """Return what `to_json` wrote. Reading proves nothing: `check_lower_bound` does.
+
+        Raises
+        ------
+        InvalidInputError
+            If the text is not such an argument.
+        """
+        try:
+            content = json.loads(text)
+            if content.pop("format") != FORMAT:
+                raise ValueError("another format")
+            direction, support = content.pop("direction"), content.pop("support")
+            return cls(
+                direction=None if direction is None else frozen_array("direction", direction),
+                support=math.inf if support is None else float(support),
+                multipliers=tuple(map(float, content.pop("multipliers"))),
+                **content,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"not a lower bound written by to_json: {error}") from error
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Realization:
     """A dataset with a wanted gradient, and the proof that fewer points cannot have it.
 
@@ -96,6 +133,12 @@ class Realization:
     proof: LowerBound
     residual: float
     note: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Realization: {self.n_points} points in {self.dataset.n_rows} rows (at least "
+            f"{self.lower_bound} needed), residual {self.residual:.2g}>"
+        )
 
     @property
     def direction(self) -> FloatArray | None:
@@ -145,13 +188,19 @@ def omega(t: float) -> float:
     return float(wrightomega(t))
 
 
+def logit_of(t: float) -> float:
+    r"""Return :math:`\log\omega(t) = t - \omega(t)`, also where omega itself underflows."""
+    return t - omega(t)
+
+
 def dual_value(k: int, j: int, h0: float, tau: float) -> float:
     r"""Return :math:`\tau h_0 - j f^*(\tau) - (k - j) f^*(-\tau)`, for :math:`h_0 \ge 0`.
 
     By weak duality no k residuals, j of them positive, that sum to :math:`h_0` have a smaller
-    :math:`\sum f(|w_i|)`.
+    :math:`\sum f(|w_i|)`. Rounded down, so that this holds for the number returned.
     """
-    return tau * h0 - j * omega(tau - 1.0) - (k - j) * omega(-tau - 1.0)
+    gain, first, second = tau * h0, j * omega(tau - 1.0), (k - j) * omega(-tau - 1.0)
+    return gain - first - second - 16.0 * UNIT * (abs(gain) + first + second)
 
 
 def dot(theta: FloatArray, h: FloatArray) -> tuple[float, float]:
@@ -178,7 +227,15 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
     >>> check_lower_bound(Logistic(), np.array([1.0, 0.0]), np.array([-1.0, 2.0]), proof)
     """
     theta, h = np.asarray(theta, dtype=np.float64), np.asarray(h, dtype=np.float64)
-    checks = _CHECKERS.get(bound.argument, _unknown)(loss, theta, h, bound)
+    if theta.shape != h.shape or theta.ndim != 1:
+        raise InvalidInputError(
+            f"theta and h must have one shape, (d,) or (d + 1,); got {theta.shape} and {h.shape}"
+        )
+    whole = isinstance(bound.value, int) and isinstance(bound.split, int)
+    checks = [
+        Check("value and split are integers", float(whole), 0.0, ">", "they count points"),
+        *_CHECKERS.get(bound.argument, _unknown)(loss, theta, h, bound),
+    ]
     failing = [check for check in checks if not check.passed]
     if failing:
         raise CertificateError(
@@ -216,19 +273,25 @@ def _check_silent(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBoun
 def _check_single(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
     s, off = dot(theta, h)
     h0 = abs(float(h[-1]))
-    only = h0 * math.log(h0 / (1.0 - h0)) if 0.0 < h0 < 1.0 else math.nan
-    allowance = off + 16.0 * UNIT * abs(only)
     return [
         _is_logistic(loss, intercept=True),
         Check("claims no more than 2", bound.value, 2, "<=", "the argument excludes one point"),
+        Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
         Check(
             "|theta^T h - f(|h0|)|",
-            abs(s - only),
-            allowance,
+            *single_point_mismatch(s, off, h0),
             ">",
             "a single point would make them equal",
         ),
     ]
+
+
+def single_point_mismatch(s: float, off: float, h0: float) -> tuple[float, float]:
+    r"""Return :math:`|s - f(h_0)|` and the rounding in it; a single point needs them equal."""
+    if not 0.0 < h0 < 1.0:
+        return math.inf, 0.0
+    only = h0 * (math.log(h0) - math.log1p(-h0))
+    return abs(s - only), off + 16.0 * UNIT * abs(only)
 
 
 def _check_residuals(
@@ -243,6 +306,7 @@ def _check_residuals(
             "<=",
             "residuals are below 1 in size, so more than |h0| points are needed",
         ),
+        Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
     ]
 
 
@@ -287,8 +351,6 @@ def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
     ):
         if j > k:
             continue
-        value = dual_value(k, j, h0, tau)
-        scale = abs(tau) * h0 + j * omega(tau - 1.0) + (k - j) * omega(-tau - 1.0)
         checks += [
             Check(
                 f"{name} multiplier's sign", sign * tau, 0.0, ">", "its bound is least at the split"
@@ -297,7 +359,7 @@ def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
             else Check(f"{name} multiplier", 0.0, 0.0, "<=", "zero: the same bound for every j"),
             Check(
                 f"{name} dual value",
-                value - 16.0 * UNIT * scale,
+                dual_value(k, j, h0, tau),
                 s,
                 ">",
                 f"{k} points would need theta^T h to be at least this",
@@ -322,18 +384,15 @@ def _check_constant(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
 def logistic_support(loss: Loss, theta: FloatArray, v: FloatArray) -> float:
     r"""Return :math:`\sup \langle v, \nabla\text{loss}\rangle` over all points, inputs unbounded.
 
-    Along :math:`v = -\alpha\theta` (plus anything on the intercept) a point contributes
-    :math:`-\alpha f(|w|) + \tau w`, at most :math:`\alpha\,\omega(|\tau|/\alpha - 1)`; along any other
-    direction of the features the supremum is infinite.
+    Along :math:`v = -\theta + \tau e_0` a point contributes :math:`-f(|w|) + \tau w`, at most
+    :math:`\omega(|\tau| - 1)`; with a part across theta, however small, the supremum is infinite.
+    Other directions are not needed here and count as infinite.
     """
-    features = slice(None, -1) if loss.intercept else slice(None)
-    tilde = theta[features]
-    size = float(tilde @ tilde)
-    alpha = -float(v[features] @ tilde) / size if size > 0.0 else 0.0
-    if alpha <= 0.0 or np.abs(v[features] + alpha * tilde).max() > 4.0 * UNIT * np.abs(tilde).max():
+    if not loss.intercept:
+        return KAPPA if np.array_equal(v, -theta) else math.inf
+    if not np.array_equal(v[:-1], -theta[:-1]):
         return math.inf
-    tau = float(v[-1] + alpha * theta[-1]) if loss.intercept else 0.0
-    return alpha * omega(abs(tau) / alpha - 1.0)
+    return omega(abs(float(v[-1] + theta[-1])) - 1.0)
 
 
 def _is_logistic(loss: Loss, *, intercept: bool) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -9,9 +10,10 @@ import numpy.typing as npt
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import certify
+from gplconvex.data import is_number
 from gplconvex.errors import InvalidInputError
-from gplconvex.participants import Attacker
-from gplconvex.problem import Problem
+from gplconvex.participants import Attacker, check_attacker
+from gplconvex.problem import Problem, check_problem
 from gplconvex.solvers.newton import solve_newton
 from gplconvex.solvers.reference import solve_cvxpy
 from gplconvex.solvers.solution import Raw, Solution, Status
@@ -71,15 +73,17 @@ def solve(
     >>> solution.status.name, solution.rho.round(12)
     ('OPTIMAL', array([3.]))
     """
+    check_problem(problem)
     run = _solver_of(method)
-    if not tol > 0.0:
-        raise InvalidInputError(f"tol must be positive; got {tol!r}")
+    if not (is_number(tol) and 0.0 < tol < math.inf):
+        raise InvalidInputError(f"tol must be positive and finite; got {tol!r}")
     first = None if start is None else problem.check_model("start", start)
-    if attacker is not None:
-        attacker.check(problem)
+    check_attacker(problem, attacker)
     began = time.perf_counter()
     raw = run(problem, first, attacker)
     seconds = time.perf_counter() - began
+    for model in (raw.rho, *raw.thetas):
+        model.setflags(write=False)  # the certificate speaks of these very numbers
     certificate = certify(problem, raw.rho, raw.thetas, attacker=attacker)
     return Solution(
         problem=problem,
@@ -98,7 +102,8 @@ def _solver_of(
 ) -> Callable[[Problem, FloatArray | None, Attacker | None], Raw]:
     if method in ("auto", "newton"):
         return solve_newton
-    if method == "cvxpy" or (isinstance(method, str) and method.startswith("cvxpy:")):
-        solver = method.partition(":")[2] or "CLARABEL"
+    family, _, solver = str(method).partition(":")
+    if method == "cvxpy" or (family == "cvxpy" and solver):
+        solver = solver or "CLARABEL"
         return lambda problem, start, attacker: solve_cvxpy(problem, start, attacker, solver)
     raise InvalidInputError(f"method must be one of {', '.join(METHODS)}; got {method!r}")

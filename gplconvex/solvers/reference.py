@@ -66,8 +66,11 @@ def solve_cvxpy(
     ]
     constraints: list[Any] = []
     ties = [] if thetas[0] is rho else [(problem.regularizer, rho - theta) for theta in thetas]
+    frozen = None
     if isinstance(attacker, ModelAttack):
         ties.append((attacker.regularizer_for(problem), rho - attacker.theta))
+        if math.isinf(attacker.regularizer_for(problem).kink):
+            frozen = attacker.theta  # what the constraint says, without the solver's rounding
     elif attacker is not None:
         terms.append(attacker.cvxpy_energy(problem, rho))
     for regularizer, u in ties:
@@ -89,9 +92,12 @@ def solve_cvxpy(
             solution=None,
         )
     stats = model.solver_stats
+    shared = np.array(rho.value, dtype=np.float64) if frozen is None else frozen
     return Raw(
-        rho=np.array(rho.value, dtype=np.float64),
-        thetas=tuple(np.array(theta.value, dtype=np.float64) for theta in thetas),
+        rho=shared,
+        thetas=tuple(
+            shared if theta is rho else np.array(theta.value, dtype=np.float64) for theta in thetas
+        ),
         method=f"cvxpy:{solver}",
         stats={"iterations": float(stats.num_iters or 0), "solver_status": str(model.status)},
     )

@@ -28,9 +28,13 @@ class Status(enum.Enum):
         return cls.OPTIMAL if certificate.relative_gap <= tol else cls.INACCURATE
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     r"""A point, and what is proved about it.
+
+    OPTIMAL speaks of the value F. Where the optimum is unique ``certificate.distance`` bounds how far
+    rho is from it; where it is not (two users whose models differ under l2, softmax without
+    ridge) that is ``inf``, and another solver may return another rho.
 
     Attributes
     ----------
@@ -60,6 +64,12 @@ class Solution:
     certificate: Certificate
     method: str
     stats: Mapping[str, float | str]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Solution by {self.method}: {self.status.name}, F = {self.value:.6g}, "
+            f"gap <= {self.certificate.gap:.2g}, |rho - rho*| <= {self.certificate.distance:.2g}>"
+        )
 
     def require_optimal(self) -> Solution:
         """Return self if the status is OPTIMAL; raise `NotSolvedError` otherwise."""
