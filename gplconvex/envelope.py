@@ -109,14 +109,19 @@ def local_envelope(
     value = found.jet.value + regularizer.value(u)
     if math.isinf(regularizer.smoothness) and not u.any():
         return Envelope(value, from_loss.reshape(shape), theta, hessian, hessian)
-    if regularizer.kink > 0.0 and norm(u) < math.sqrt(UNIT) * norm(rho):
+    curved_at = u
+    if regularizer.kink > 0.0:
         # Just beyond a kink less than half of the digits of u are right, or none. At the reply its
         # direction is that of grad L, which is known better.
-        u = from_loss.reshape(shape) * (norm(u) / norm(from_loss))
+        if norm(u) < math.sqrt(UNIT) * norm(rho):
+            u = from_loss.reshape(shape) * (norm(u) / norm(from_loss))
+        # R grows like 1/|u| there: beyond 1e8 H it changes nothing but drowns H in H + R.
+        shortest = 1e-8 * regularizer.kink / norm(hessian) if hessian.any() else 0.0
+        curved_at = u * max(1.0, shortest / norm(u))
     # The two expressions of the gradient differ by what the reply is off. One Newton step on it
     # gives grad r + R (H + R)^{-1} (grad L - grad r), which damps the rounding of either.
     from_regularizer = regularizer.gradient(u).ravel()
-    curvature = regularizer.hessian(u)
+    curvature = regularizer.hessian(curved_at)
     mismatch = np.column_stack([from_loss - from_regularizer, hessian])
     solved = _solve_sum(hessian, curvature, mismatch)
     return Envelope(

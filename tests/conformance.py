@@ -6,6 +6,7 @@ only what it says of itself, and of the mathematics only the formula that is pas
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from typing import Any
@@ -20,11 +21,13 @@ from gplconvex.rounding import UNIT
 from tests.oracles import (
     LossOracle,
     RegularizerOracle,
-    bend,
+    bends,
+    exact,
     fenchel_young,
     gradient,
     hessian,
-    slope,
+    label,
+    slopes,
 )
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -40,117 +43,245 @@ def require(holds: Any, clause: str, *values: Any) -> None:
 
 # -- losses ------------------------------------------------------------------------------------------
 
+# With K columns predictors, residuals and labels are rows, curvatures matrices; a number is a row of
+# one. Nothing below asks which loss it is.
+
 MAGNITUDES = (1e-300, 1e-20, 1e-9, 1e-3, 0.1, 1.0, 3.0, 17.5, 36.7, 100.0, 700.0, 1000.0)
 PREDICTORS = np.array(
     [0.0, *MAGNITUDES, *(-z for z in MAGNITUDES), *np.random.default_rng(0).normal(0, 5, 20)]
 )
 
 
+def _columns(loss: gc.Loss) -> tuple[int, ...]:
+    """The shape of the predictor of one point: () or (K,)."""
+    return loss.shape(1)[1:]
+
+
+def _predictors(columns: tuple[int, ...]) -> np.ndarray:
+    """Numbers; or rows that mix magnitudes and signs, and rows in which one column stands out."""
+    if not columns:
+        return PREDICTORS
+    mixed = np.stack([np.roll(PREDICTORS, 7 * k) for k in range(*columns)], axis=1)
+    return np.vstack([mixed, np.outer(PREDICTORS, np.eye(*columns)[0])])
+
+
+def _repeated(y: Any, n: int) -> np.ndarray:
+    return np.array([y] * n, dtype=float)
+
+
+def _function(oracle: LossOracle, columns: tuple[int, ...], y: Any) -> Any:
+    """phi(., y) of a list, whatever its length."""
+    of = label(y)
+    return lambda z: oracle.phi(z if columns else z[0], of)
+
+
 def check_loss(loss: gc.Loss, oracle: LossOracle) -> None:
     """Check every clause of the contract of a loss."""
     with np.errstate(over="raise", invalid="raise", divide="raise"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        for y in oracle.labels:
-            _values_and_derivatives(loss, oracle, y)
-            _convexity(loss, y)
-            _curvature_bounds(loss, y)
         _adjoint(loss)
         _labels(loss, oracle)
+        for y in oracle.labels:
+            _convexity(loss, y)
+            _curvature_bounds(loss, y)
+            _values_and_derivatives(loss, oracle, y)
     _loss_in_cvxpy(loss, oracle)
 
 
-def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: float) -> None:
-    z, label = PREDICTORS, np.full(len(PREDICTORS), y)
-
-    def phi(t: Any) -> Any:
-        return oracle.phi(t, mp.mpf(y))
-
-    for what, computed, reference, tolerance, floor in (
-        ("value", loss.value(z, label), lambda f, t: f(mp.mpf(float(t))), 8.0, 8.0 * UNIT),
-        ("residual", loss.residual(z, label), slope, 8.0, TINY),
-        ("curvature", loss.curvature(z, label), bend, 16.0, TINY),
+def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
+    columns = _columns(loss)
+    z = _predictors(columns)
+    m, labels, phi = len(z), _repeated(y, len(z)), _function(oracle, columns, y)
+    v = np.random.default_rng(3).normal(size=z.shape)
+    residual = loss.residual(z, labels)
+    rounding = loss.residual_rounding(z, labels, residual)
+    computed = {
+        "value": loss.value(z, labels),
+        "residual": residual,
+        "residual_rounding": rounding,
+        "curvature": loss.curvature(z, labels),
+        "curvature_times": loss.curvature_times(z, labels, v),
+    }
+    for (what, got), shape in zip(
+        computed.items(), ((m,), z.shape, z.shape, z.shape + columns, z.shape), strict=True
     ):
-        require(computed.shape == z.shape and computed.dtype == np.float64, f"shape of {what}")
-        for t, got in zip(z, computed, strict=True):
-            with mp.workdps(600):
-                wanted = reference(phi, float(t))
-                if abs(wanted) > LARGEST:
-                    continue
-                off = abs(mp.mpf(float(got)) - wanted)
-                # What rounding z - y costs a function of it that decays like exp(-2 |z - y|).
-                spread = 1.0 + abs(t) + abs(y) if what == "curvature" else 1.0
-                allowed = tolerance * UNIT * spread * abs(wanted) + floor
-                require(off <= allowed, f"{what} at z = {t}, y = {y}", got, mp.nstr(wanted, 20))
+        require(got.shape == shape and got.dtype == np.float64, f"shape of {what}", got.shape)
+    for i in range(m):
+        value, w, off, curvature, times = (
+            list(map(float, np.ravel(got[i]))) for got in computed.values()
+        )
+        where = f"at z = {z[i]}, y = {y}"
+        # What rounding z - y costs a function of it that decays like exp(-2 |z - y|).
+        spread = 1.0 + float(np.sum(np.abs(z[i])) + np.sum(np.abs(y)))
+        with mp.workdps(600):
+            point, direction = exact(z[i]), exact(v[i])
+            wanted, slope, bend = phi(point), slopes(phi, point), bends(phi, point)
+            entries = [b for row in bend for b in row]
+            products = [[b * d for b, d in zip(row, direction, strict=True)] for row in bend]
+            moved = mp.fsum(abs(a * b) for a, b in zip(point, slope, strict=True))
+            _close("value", value, [wanted], [8 * UNIT * (1 + abs(wanted) + moved)], where)
+            _close("residual", w, slope, off, where)
+            relative = 16 * UNIT * spread
+            _close("curvature", curvature, entries, [relative * abs(b) for b in entries], where)
+            allowed = [relative * mp.fsum(map(abs, row)) for row in products]
+            _close("curvature_times", times, list(map(mp.fsum, products)), allowed, where)
+        largest = float(np.max(np.abs(w)) + np.max(np.abs(y)))
+        require(np.array(off) <= 32 * UNIT * spread * largest + TINY, "residual_rounding", where)
+        if not columns:
+            continue
+        matrix = computed["curvature"][i]
+        assert_array_equal(matrix, matrix.T, "curvature is symmetric")
+        _invariance(phi, z[i], w, off, matrix)
 
 
-def _convexity(loss: gc.Loss, y: float) -> None:
-    z = np.sort(PREDICTORS)
-    label = np.full(len(z), y)
-    slopes = loss.residual(z, label)
-    rise = np.diff(slopes) >= -8.0 * UNIT * (np.abs(slopes[1:]) + np.abs(slopes[:-1])) - TINY
-    require(rise, "the residual increases with z")
-    require(loss.curvature(z, label) >= 0.0, "curvature >= 0")
-    middle = loss.value((z[1:] + z[:-1]) / 2, label[1:])
-    chord = (loss.value(z[1:], label[1:]) + loss.value(z[:-1], label[1:])) / 2
-    require(middle <= chord * (1 + 8 * UNIT) + 8 * UNIT, "the value lies below its chords")
+def _close(what: str, computed: list[float], exact_ones: Any, allowed: Any, where: str) -> None:
+    for got, wanted, tolerance in zip(computed, exact_ones, allowed, strict=True):
+        if abs(wanted) > LARGEST:
+            require(got == math.copysign(math.inf, wanted), f"{what} overflows {where}", got)
+            continue
+        off = abs(mp.mpf(got) - wanted)
+        require(off <= tolerance + TINY, f"{what} {where}", got, mp.nstr(wanted, 20))
 
 
-def _curvature_bounds(loss: gc.Loss, y: float) -> None:
+def _invariance(phi: Any, z: np.ndarray, w: list[float], off: list[float], matrix: Any) -> None:
+    """Where one number added to all columns changes nothing, the derivatives sum to 0."""
+    with mp.workdps(600):
+        if abs(phi([a + 7 for a in exact(z)]) - phi(exact(z))) > mp.mpf(10) ** -500:
+            return
+    require(abs(math.fsum(w)) <= math.fsum(off) + TINY, "residuals sum to 0", z, w)
+    sums, sizes = np.abs(matrix.sum(axis=1)), np.abs(matrix).sum(axis=1)
+    require(sums <= 16 * UNIT * (1 + np.abs(z).sum()) * sizes + TINY, "curvature sums to 0", z)
+
+
+def _convexity(loss: gc.Loss, y: Any) -> None:
+    z = _predictors(_columns(loss))
+    values = loss.value(z, _repeated(y, len(z)))
+    z, values = z[np.isfinite(values)], values[np.isfinite(values)]
+    labels = _repeated(y, len(z))
+    w = loss.residual(z, labels)
+    off = loss.residual_rounding(z, labels, w) + TINY
+    first, second = np.triu_indices(len(z), 1)
+
+    def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a * b).reshape(len(a), -1).sum(axis=1)
+
+    apart = z[first] - z[second]
+    rise, slack = dot(w[first] - w[second], apart), dot(off[first] + off[second], np.abs(apart))
+    require(rise >= -slack, "the residual increases with z")
+    least, greatest = _eigenvalues(loss.curvature(z, labels), z.ndim)
+    require(least >= -16 * UNIT * greatest, "curvature >= 0")
+    middle = loss.value((z[first] + z[second]) / 2, labels[first % len(labels)])
+    chord = (values[first] + values[second]) / 2
+    slack = 8 * UNIT * (1 + np.abs(values) + dot(np.abs(w), np.abs(z)))
+    require(middle <= chord + slack[first] + slack[second], "the value lies below its chords")
+
+
+def _eigenvalues(curvature: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest, for predictors with so many axes."""
+    if ndim == 1:
+        return curvature, curvature
+    spectrum = np.linalg.eigvalsh(curvature)
+    return spectrum[..., 0], spectrum[..., -1]
+
+
+def _curvature_bounds(loss: gc.Loss, y: Any) -> None:
+    columns = _columns(loss)
     rng = np.random.default_rng(1)
-    ends = np.sort(rng.normal(0, 5, (40, 2)), axis=1)
-    ends = np.vstack([ends, [[-3, -3], [0, 0], [0, 2], [-2, 0], [-1e3, -7e2], [-40, 40]]])
-    label = np.full(len(ends), y)
-    least, greatest = loss.curvature_bounds(ends[:, 0], ends[:, 1], label)
-    inside = np.linspace(ends[:, 0], ends[:, 1], 4001)
-    sampled = loss.curvature(inside, np.full(inside.shape, y))
-    require(least <= sampled * (1 + 8 * UNIT) + TINY, "least curvature on intervals")
-    require(sampled <= greatest * (1 + 8 * UNIT) + TINY, "greatest curvature on intervals")
-    assert_allclose(least, sampled.min(axis=0), rtol=0.01, atol=1e-9, err_msg="least is reached")
-    assert_allclose(greatest, sampled.max(axis=0), rtol=0.01, err_msg="greatest is reached")
-    for low, high in ((-np.inf, np.inf), (-np.inf, -1.0), (2.0, np.inf), (-1.0, np.inf)):
-        least, greatest = loss.curvature_bounds(np.array([low]), np.array([high]), np.array([y]))
-        require(np.isfinite(least) & (least >= 0.0) & ~np.isnan(greatest), "infinite intervals")
-        z = np.clip(np.concatenate([PREDICTORS, [low, high]]), max(low, -1e3), min(high, 1e3))
-        sampled = loss.curvature(z, np.full(len(z), y))
-        holds = (least <= sampled.min()) & (sampled.max() <= greatest * (1 + 8 * UNIT))
-        require(holds, f"[{low}, {high}]", y)
+    low, high = np.sort(rng.normal(0, 5, (2, 40, *columns)), axis=0)
+    special = ([-3, -3], [0, 0], [0, 2], [-2, 0], [-1e3, -7e2], [-40, 40])
+    for ends in special:
+        low, high = (
+            np.concatenate([box, np.full((1, *columns), end, dtype=float)])
+            for box, end in zip((low, high), ends, strict=True)
+        )
+    least, greatest = loss.curvature_bounds(low, high, _repeated(y, len(low)))
+    require(least.shape == greatest.shape == (len(low),), "one bound a point", least.shape)
+    lowest, highest = _on_diagonals(loss, low, high, y)
+    slack = 16 * UNIT * highest + TINY
+    require(least <= lowest + slack, "least curvature on intervals")
+    require(highest <= greatest + slack, "greatest curvature on intervals")
+    # Gershgorin's discs reach at most twice as far as the eigenvalues of such a matrix.
+    wide = 2.0 if columns else 1.0
+    assert_allclose(least, lowest, rtol=0.01, atol=1e-9, err_msg="least is reached")
+    require(greatest <= 1.01 * wide * highest + TINY, "greatest is reached", greatest, highest)
+    z = _predictors(columns)
+    for low_end, high_end in ((-np.inf, np.inf), (-np.inf, -1.0), (2.0, np.inf), (-1.0, np.inf)):
+        for first in {0, sum(columns) // 2}:
+            low, high = np.full((1, *columns), low_end), np.full((1, *columns), high_end)
+            low[..., :first], high[..., :first] = -1.0, 3.0
+            least, greatest = loss.curvature_bounds(low, high, _repeated(y, 1))
+            require(np.isfinite(least) & (least >= 0.0) & ~np.isnan(greatest), "infinite intervals")
+            inside = np.clip(z, np.maximum(low, -1e3), np.minimum(high, 1e3))
+            lowest, highest = _eigenvalues(loss.curvature(inside, _repeated(y, len(z))), z.ndim)
+            holds = (least <= lowest + 16 * UNIT * highest) & (
+                highest <= greatest * (1 + 16 * UNIT)
+            )
+            require(holds, f"infinite intervals from {low} to {high}", y)
+
+
+def _on_diagonals(
+    loss: gc.Loss, low: np.ndarray, high: np.ndarray, y: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest eigenvalue on the segments between opposite corners of each box."""
+    found = []
+    for swapped in itertools.product([False], *[[False, True]] * (sum(_columns(loss)) - 1)):
+        swap = swapped if _columns(loss) else False
+        ends = np.where(swap, high, low), np.where(swap, low, high)
+        z = np.linspace(*ends, 1001).reshape(-1, *_columns(loss))
+        spectrum = _eigenvalues(loss.curvature(z, _repeated(y, len(z))), z.ndim)
+        found.append([e.reshape(1001, len(low)) for e in spectrum])
+    return (
+        np.min([least for least, _ in found], axis=(0, 1)),
+        np.max([greatest for _, greatest in found], axis=(0, 1)),
+    )
 
 
 def _adjoint(loss: gc.Loss) -> None:
     # Whole numbers, so that every sum is exact in any order.
     rng = np.random.default_rng(2)
+    columns = _columns(loss)
     for m, d in ((7, 3), (1, 1), (0, 2), (4, 0)):
         x = rng.integers(-9, 10, (m, d)).astype(float)
         extended = np.column_stack([x, np.ones(m)]) if loss.intercept else x
         theta = rng.integers(-9, 10, loss.shape(d)).astype(float)
-        w = rng.integers(-9, 10, m).astype(float)
+        require(theta.shape == (d + loss.intercept, *columns), "shape of theta", theta.shape)
+        w = rng.integers(-9, 10, (m, *columns)).astype(float)
         assert_array_equal(loss.predictor(x, theta), extended @ theta, "predictor")
         assert_array_equal(loss.pullback(x, w), extended.T @ w, "pullback")
-        require(loss.predictor(x, theta) @ w == theta @ loss.pullback(x, w), "adjointness")
-        outer = np.zeros((len(theta), len(theta)))
-        for row, weight in zip(extended, w, strict=True):
-            outer += weight * np.outer(row, row)
-        assert_array_equal(loss.gram(x, w), outer, "gram is the sum of outer products")
+        there, back = np.vdot(loss.predictor(x, theta), w), np.vdot(theta, loss.pullback(x, w))
+        require(there == back, "adjointness")
+        for size in {1, *columns}:
+            weights = rng.integers(-9, 10, (m, size, size)).astype(float)
+            weights += weights.transpose(0, 2, 1)
+            # Row by row, the order of theta.ravel().
+            outer = np.zeros((len(theta) * size,) * 2)
+            for row, weight in zip(extended, weights, strict=True):
+                outer += np.kron(np.outer(row, row), weight)
+            given = weights[:, 0, 0] if size == 1 else weights
+            assert_array_equal(loss.gram(x, given), outer, "gram is the sum of outer products")
         long = x.astype(np.longdouble)
         for result in (loss.predictor(long, theta), loss.pullback(long, w)):
             require(result.dtype == np.longdouble, "extended precision is kept")
 
 
 def _labels(loss: gc.Loss, oracle: LossOracle) -> None:
-    require(loss.accepts(np.array(oracle.labels)), "labels are accepted", oracle.labels)
-    require(~loss.accepts(np.array(oracle.refused)), "labels are refused", oracle.refused)
-    good = oracle.labels[0]
-    loss.check_labels(gc.Dataset(np.zeros((2, 1)), [good, good]))
-    for bad in filter(math.isfinite, oracle.refused):
-        _raises(loss, gc.Dataset(np.zeros((3, 1)), [good, good, bad]), "row 2", f"{bad:g}")
-    _raises(loss, gc.Dataset(np.zeros((1, 1)), [[good, good]]), "(1, 2)")
+    for y in oracle.labels:
+        require(loss.accepts(_repeated(y, 1)), "labels are accepted", y)
+        loss.check_labels(gc.Dataset(np.zeros((2, 1)), _repeated(y, 2)))
+    for bad in oracle.refused:
+        require(~loss.accepts(_repeated(bad, 1)), "labels are refused", bad)
+        if np.isfinite(bad).all():
+            good = next(y for y in oracle.labels if np.ndim(y) == np.ndim(bad))
+            words = (loss.name, f"{bad:g}") if np.ndim(bad) == 0 else map(repr, bad)
+            _raises(loss, gc.Dataset(np.zeros((3, 1)), [good, good, bad]), "row 2", *words)
+    _raises(loss, gc.Dataset(np.zeros((1, 1)), [[1.0, 0.0]]), loss.name, "(1, 2)")
 
 
 def _raises(loss: gc.Loss, data: gc.Dataset, *words: str) -> None:
     try:
         loss.check_labels(data, where="user 5: ")
     except gc.InvalidInputError as error:
-        require(all(word in str(error) for word in ("user 5", loss.name, *words)), str(error))
+        require(all(word in str(error) for word in ("user 5: ", *words)), str(error))
     else:
         raise AssertionError(f"labels {data.y.tolist()} were not refused")
 
@@ -158,15 +289,16 @@ def _raises(loss: gc.Loss, data: gc.Dataset, *words: str) -> None:
 def _loss_in_cvxpy(loss: gc.Loss, oracle: LossOracle) -> None:
     import cvxpy as cp
 
-    z = np.linspace(-30, 30, 25)
+    z = np.random.default_rng(4).uniform(-30, 30, (25, *_columns(loss)))
     for y in oracle.labels:
-        label = np.full(len(z), y)
-        variable = cp.Variable(len(z))
-        expression = loss.cvxpy_value(variable, label)
+        labels = _repeated(y, len(z))
+        variable = cp.Variable(z.shape)
+        expression = loss.cvxpy_value(variable, labels)
+        require(expression.shape == (len(z),), "cvxpy shape", expression.shape)
         require(expression.is_dcp() and expression.is_convex(), "cvxpy sees a convex function")
         variable.value = z
         assert_allclose(
-            expression.value, loss.value(z, label), rtol=1e-11, atol=1e-11, err_msg="cvxpy value"
+            expression.value, loss.value(z, labels), rtol=1e-11, atol=1e-11, err_msg="cvxpy value"
         )
 
 
@@ -398,7 +530,7 @@ def _one_residual(regularizer: gc.Regularizer, oracle: RegularizerOracle, u: Any
     if _on_sphere(regularizer, regularizer.gradient(u)):
         exact_enough = bound <= float(true) + 1e-14 * sizes[0] * (sizes[1] + sizes[2])
     else:
-        exact_enough = math.sqrt(bound) <= math.sqrt(true) + 1e-12 * math.sqrt(scale)
+        exact_enough = math.sqrt(bound) <= math.sqrt(true) + 1e-11 * math.sqrt(scale)
     require(exact_enough, "no cancellation", bound, mp.nstr(true, 10), u, g)
 
 

@@ -1,14 +1,15 @@
 """Slow, obvious versions of what the package computes, from another formula.
 
-Here a loss is nothing but its function phi(z, y) and a regularizer nothing but r(u) and r*(g), all in
-mpmath; derivatives are differences in many digits, sums are literal double sums over points, and
-minimizers come from a section search.
+Here a loss is nothing but its function phi(z, y), of a number or of a list of K numbers, and a
+regularizer nothing but r(u) and r*(g), all in mpmath; derivatives are differences in many digits, sums
+are literal double sums over points, and minimizers come from a section search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import mpmath as mp
@@ -22,11 +23,30 @@ DIGITS = 600
 
 @dataclass(frozen=True)
 class LossOracle:
-    """A loss by its formula, labels that it takes, and finite or other labels that it must refuse."""
+    """A loss by its formula, labels that it takes, and finite or other labels that it must refuse.
+
+    A label is a number or a tuple. ``arguments`` are those of the class, but for the intercept.
+    """
 
     phi: Callable[[Any, Any], Any]
-    labels: tuple[float, ...]
-    refused: tuple[float, ...]
+    labels: tuple[Any, ...]
+    refused: tuple[Any, ...]
+    arguments: tuple[Any, ...] = ()
+
+
+@lru_cache(maxsize=2**16)
+def _log_sum_exp(z: tuple[Any, ...], digits: int) -> Any:
+    with mp.workdps(digits):
+        return mp.log(mp.fsum(map(mp.exp, z)))
+
+
+def _softmax(z: list[Any], y: Any) -> Any:
+    """log sum_k exp(z_k) - sum_k y_k z_k, with y_k = 1 for the class of the label."""
+    weights = y if isinstance(y, list) else [mp.mpf(k == y) for k in range(len(z))]
+    # The logarithm does not know the label: it is kept, for the digits at hand.
+    return _log_sum_exp(tuple(z), mp.mp.dps) - mp.fsum(
+        a * b for a, b in zip(weights, z, strict=True)
+    )
 
 
 LOSSES = {
@@ -39,6 +59,20 @@ LOSSES = {
         lambda z, y: mp.log(1 + mp.exp(-y * z)),
         (-1.0, 1.0),
         (0.0, 0.5, 2.0, -1.0000000000000002, np.nan, np.inf),
+    ),
+    "poisson": LossOracle(
+        lambda z, y: mp.exp(z) - y * z,
+        (0.0, 1.0, 3.0, 20.0, 1e6),
+        (-1.0, 0.5, 3.0000000000000004, -0.5, np.nan, np.inf, -np.inf),
+    ),
+    "softmax": LossOracle(
+        _softmax,
+        (0.0, 2.0, (0.25, 0.25, 0.5), (0.1, 0.2, 0.7), (0.0, 1.0, 0.0)),
+        (
+            *(-1.0, 3.0, 0.5, 1.0000000000000002, np.nan, np.inf),
+            *((0.5, 0.5, 0.5), (0.5, 0.6, -0.1), (0.5, 0.25, 0.25 - 1e-11), (0.0, 0.0, 0.0)),
+        ),
+        arguments=(3,),
     ),
 }
 
@@ -121,27 +155,35 @@ def _moved(u: list[Any], *steps: tuple[int, Any]) -> list[Any]:
     return moved
 
 
+def slopes(f: Callable[[list[Any]], Any], u: list[Any], digits: int = DIGITS) -> list[Any]:
+    """The gradient of a function of a vector."""
+    with mp.workdps(digits):
+        h = mp.mpf(10) ** -40
+        return [(f(_moved(u, (j, h))) - f(_moved(u, (j, -h)))) / (2 * h) for j in range(len(u))]
+
+
+def bends(f: Callable[[list[Any]], Any], u: list[Any], digits: int = DIGITS) -> list[list[Any]]:
+    """The Hessian of a function of a vector, by rows."""
+    with mp.workdps(digits):
+        h = mp.mpf(10) ** -40
+
+        def entry(i: int, j: int) -> Any:
+            corners = [
+                a * b * f(_moved(u, (i, a * h), (j, b * h))) for a in (1, -1) for b in (1, -1)
+            ]
+            return mp.fsum(corners) / (4 * h**2)
+
+        return [[entry(i, j) for j in range(len(u))] for i in range(len(u))]
+
+
 def gradient(f: Callable[[list[Any]], Any], u: Any) -> np.ndarray:
     """The gradient of a function of a vector, rounded once."""
-    with mp.workdps(150):
-        h, u = mp.mpf(10) ** -40, exact(u)
-        return np.array(
-            [float((f(_moved(u, (j, h))) - f(_moved(u, (j, -h)))) / (2 * h)) for j in range(len(u))]
-        )
+    return np.array([float(x) for x in slopes(f, exact(u), 150)])
 
 
 def hessian(f: Callable[[list[Any]], Any], u: Any) -> np.ndarray:
     """The Hessian of a function of a vector, rounded once."""
-    with mp.workdps(150):
-        h, u = mp.mpf(10) ** -40, exact(u)
-
-        def entry(i: int, j: int) -> float:
-            corners = [
-                a * b * f(_moved(u, (i, a * h), (j, b * h))) for a in (1, -1) for b in (1, -1)
-            ]
-            return float(mp.fsum(corners) / (4 * h**2))
-
-        return np.array([[entry(i, j) for j in range(len(u))] for i in range(len(u))])
+    return np.array([[float(x) for x in row] for row in bends(f, exact(u), 150)])
 
 
 def fenchel_young(oracle: RegularizerOracle, u: Any, g: Any) -> Any:
@@ -174,18 +216,28 @@ def least_on_segment(f: Callable[[Any], Any], low: float, high: float, digits: i
 # -- the model, literally ----------------------------------------------------------------------------
 
 
+def label(y: Any) -> Any:
+    """A label, as it is: a number, or a list of them."""
+    return exact(y) if np.ndim(y) else mp.mpf(float(y))
+
+
 def predictor(loss: gc.Loss, x: np.ndarray, theta: Any) -> Any:
-    """z of one point: the features, then 1 if there is an intercept, times theta."""
+    """z of one point: the features, then 1 if there is an intercept, times theta, row by row."""
     features = [*exact(x), mp.mpf(1)] if loss.intercept else exact(x)
-    return mp.fsum(a * b for a, b in zip(features, theta, strict=True))
+    columns = len(theta) // len(features)
+    z = [
+        mp.fsum(a * b for a, b in zip(features, theta[k::columns], strict=True))
+        for k in range(columns)
+    ]
+    return z if loss.shape(len(x))[1:] else z[0]
 
 
 def local_value(loss: gc.Loss, data: gc.Dataset, nu: float, theta: Any) -> Any:
     """L(theta): the ridge, then one term for every single point."""
-    phi, theta = LOSSES[loss.name].phi, [mp.mpf(t) for t in theta]
+    phi, theta = LOSSES[loss.name].phi, [mp.mpf(t) for t in np.ravel(theta)]
     total = mp.mpf(float(nu)) * mp.fsum(t * t for t in theta)
     for x, y, count in zip(data.x, data.y, data.counts, strict=True):
-        term = phi(predictor(loss, x, theta), mp.mpf(float(y)))
+        term = phi(predictor(loss, x, theta), label(y))
         for _ in range(int(count)):
             total += term
     return total
@@ -203,15 +255,19 @@ def objective(problem: gc.Problem, rho: Any, thetas: Any) -> float:
 
 
 def local_gradient(loss: gc.Loss, data: gc.Dataset, nu: float, theta: np.ndarray) -> list[Any]:
-    """grad L(theta) of the float64 data as they are, to 50 digits and more."""
+    """grad L(theta) of the float64 data as they are, row by row, to 50 digits and more."""
     phi = LOSSES[loss.name].phi
     with mp.workdps(250):
         total = [2 * mp.mpf(float(nu)) * t for t in exact(theta)]
         for x, y, count in zip(data.x, data.y, data.counts, strict=True):
-            z = predictor(loss, x, exact(theta))
-            w = int(count) * slope(lambda z, y=y: phi(z, mp.mpf(float(y))), z, 250)
+            z, of = predictor(loss, x, exact(theta)), label(y)
+            if isinstance(z, list):
+                residual = slopes(lambda z, of=of: phi(z, of), z, 250)
+            else:
+                residual = [slope(lambda z, of=of: phi(z, of), z, 250)]
             features = [*exact(x), mp.mpf(1)] if loss.intercept else exact(x)
-            total = [t + w * feature for t, feature in zip(total, features, strict=True)]
+            terms = [int(count) * w * feature for feature in features for w in residual]
+            total = [t + term for t, term in zip(total, terms, strict=True)]
         return total
 
 

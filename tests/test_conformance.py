@@ -24,7 +24,8 @@ EXAMPLES = [example for name in Regularizer.registry for example in oracles.EXAM
 @pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("name", Loss.registry)
 def test_every_loss_keeps_its_contract(name, intercept):
-    check_loss(Loss.registry[name](intercept=intercept), oracles.LOSSES[name])
+    oracle = oracles.LOSSES[name]
+    check_loss(Loss.registry[name](*oracle.arguments, intercept=intercept), oracle)
 
 
 @pytest.mark.parametrize("regularizer", EXAMPLES, ids=repr)
@@ -73,6 +74,130 @@ def test_a_loss_with_one_broken_line_is_caught(broken):
     loss = type("Broken", (gc.Logistic,), BROKEN_LOSSES[broken])(intercept=True)
     with pytest.raises((AssertionError, FloatingPointError)):
         check_loss(loss, oracles.LOSSES["logistic"])
+
+
+def probabilities(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+BROKEN_GLMS = {
+    "overflow warns": (gc.Poisson, {"curvature": lambda s, z, y: np.exp(z)}),
+    "cancellation is not allowed for": (
+        gc.Poisson,
+        {"residual_rounding": lambda s, z, y, w: 8 * UNIT * np.abs(w)},
+    ),
+    "everything is allowed for": (
+        gc.Poisson,
+        {"residual_rounding": lambda s, z, y, w: 1e-9 * np.abs(w) + 1e-9},
+    ),
+    "counts of either sign": (gc.Poisson, {"accepts": lambda s, y: y == np.round(y)}),
+    "bounds exchanged": (
+        gc.Poisson,
+        {"curvature_bounds": lambda s, low, high, y: (s.curvature(high, y), s.curvature(low, y))},
+    ),
+    "value overflows": (
+        gc.Softmax,
+        {
+            "value": lambda s, z, y: (
+                np.log(np.exp(z).sum(axis=1)) - (s.distributions(y) * z).sum(axis=1)
+            )
+        },
+    ),
+    "residual cancels": (
+        gc.Softmax,
+        {"residual": lambda s, z, y: probabilities(z) - s.distributions(y)},
+    ),
+    "residual without a label": (gc.Softmax, {"residual": lambda s, z, y: probabilities(z)}),
+    "curvature without the product": (
+        gc.Softmax,
+        {"curvature": lambda s, z, y: probabilities(z)[:, :, None] * np.eye(s.n_classes)},
+    ),
+    "curvature cancels": (
+        gc.Softmax,
+        {
+            "curvature": lambda s, z, y: (
+                probabilities(z)[:, :, None] * (np.eye(s.n_classes) - probabilities(z)[:, None, :])
+            )
+        },
+    ),
+    "curvature_times": (
+        gc.Softmax,
+        {"curvature_times": lambda s, z, y, v: probabilities(z) * v},
+    ),
+    "bounds of the diagonal": (
+        gc.Softmax,
+        {
+            "curvature_bounds": lambda s, low, high, y: tuple(
+                b / d
+                for b, d in zip(
+                    gc.Softmax.curvature_bounds(s, low, high, y), (1.0, 2.0), strict=True
+                )
+            )
+        },
+    ),
+    "bounds at the ends only": (
+        gc.Softmax,
+        {
+            "curvature_bounds": lambda s, low, high, y: (
+                np.zeros(len(low)),
+                np.maximum(
+                    *(np.linalg.norm(s.curvature(z, y), 2, (1, 2)) for z in (low, high)),
+                ),
+            )
+        },
+    ),
+    "bounds that say nothing": (
+        gc.Softmax,
+        {"curvature_bounds": lambda s, low, high, y: (np.zeros(len(low)), np.ones(len(low)))},
+    ),
+    "gram column by column": (
+        gc.Softmax,
+        {
+            "gram": lambda s, x, w: (
+                gc.Softmax.gram(s, x, w)
+                if w.ndim == 1
+                else sum(
+                    (
+                        np.kron(v, np.outer(row, row))
+                        for row, v in zip(extended(s, x), w, strict=True)
+                    ),
+                    np.zeros(((x.shape[1] + s.intercept) * s.n_classes,) * 2),
+                )
+            )
+        },
+    ),
+    "any sum": (
+        gc.Softmax,
+        {"accepts": lambda s, y: gc.Softmax.accepts(s, y) if y.ndim == 1 else (y >= 0).all(axis=1)},
+    ),
+    "negative entries": (
+        gc.Softmax,
+        {
+            "accepts": lambda s, y: (
+                gc.Softmax.accepts(s, y) if y.ndim == 1 else np.abs(y.sum(axis=1) - 1.0) <= 1e-12
+            )
+        },
+    ),
+    "shape": (gc.Softmax, {"shape": lambda s, d: (s.n_classes, d + s.intercept)}),
+    "cvxpy": (
+        gc.Softmax,
+        {"cvxpy_value": lambda s, z, y: gc.Softmax.cvxpy_value(s, z, 0.0 * s.distributions(y))},
+    ),
+}
+
+
+def extended(loss, x):
+    return np.column_stack([x, np.ones(len(x))]) if loss.intercept else x
+
+
+@pytest.mark.parametrize("broken", BROKEN_GLMS)
+def test_a_loss_of_counts_or_classes_with_one_broken_line_is_caught(broken):
+    base, body = BROKEN_GLMS[broken]
+    oracle = oracles.LOSSES[base.name]
+    loss = type("Broken", (base,), body)(*oracle.arguments, intercept=True)
+    with pytest.raises((AssertionError, FloatingPointError, RuntimeWarning, ValueError)):
+        check_loss(loss, oracle)
 
 
 def naive_residual(self, u, g, uncertainty=0.0):
