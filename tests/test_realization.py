@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares, minimize_scalar
 
 import gplconvex as gc
-from gplconvex.realization.result import KAPPA
+from gplconvex.realization.lower_bound import KAPPA
 from tests import oracles_realization as oracle
 from tests import strategies as cases
 

@@ -12,7 +12,8 @@ from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
-from gplconvex.realization.result import LowerBound, Realization, check_lower_bound
+from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
+from gplconvex.realization.result import Realization
 
 __all__ = ["LowerBound", "Realization", "check_lower_bound", "realize_gradient"]
 

@@ -15,7 +15,8 @@ from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.losses import LeastSquares
 from gplconvex.realization.exact import REACHES, missing_gradient, nudge, relative_residual
-from gplconvex.realization.result import LowerBound, Realization, finish
+from gplconvex.realization.lower_bound import LowerBound
+from gplconvex.realization.result import Realization, finish
 from gplconvex.rounding import REALIZATION_RESIDUAL
 
 

@@ -1,7 +1,7 @@
 r"""Logistic regression, inputs unbounded: exactly as many points as one number demands.
 
 With :math:`w = \varphi'(z, y)` a point has :math:`z w = f(|w|)`, :math:`f(p) = p\log\frac{p}{1-p}`,
-whatever its label (see `gplconvex.realization.result`), and once the :math:`z_i, w_i` satisfy
+whatever its label (see `gplconvex.realization.lower_bound`), and once the :math:`z_i, w_i` satisfy
 
 .. math:: \sum_i z_i w_i = s := \theta^\top h \qquad\text{and, with an intercept,}\qquad
           \sum_i w_i = h_0,
@@ -34,17 +34,18 @@ from gplconvex.data import Dataset
 from gplconvex.errors import UnrealizableGradientError
 from gplconvex.losses import Logistic
 from gplconvex.realization.exact import relative_residual
-from gplconvex.realization.result import (
+from gplconvex.realization.lower_bound import (
     KAPPA,
+    MOST_RESIDUALS,
     LowerBound,
-    Realization,
     dot,
     dual_value,
-    finish,
+    fewest_residuals,
     logit_of,
     omega,
     single_point_mismatch,
 )
+from gplconvex.realization.result import Realization, finish
 from gplconvex.regularizers import norm
 from gplconvex.rounding import POLISHED, REALIZATION_RESIDUAL, UNIT
 
@@ -56,9 +57,6 @@ EPS = 2.0 * UNIT
 
 LEAST_LOG = 700.0
 """Residuals stay above exp(-700), within the range of float64."""
-
-MOST_RESIDUALS = 1_000_000
-"""How many residuals are tried when theta is zero but for the intercept."""
 
 
 def realize_logistic(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realization:
@@ -412,21 +410,3 @@ def _constant_predictor(loss: Logistic, theta: FloatArray, h: FloatArray) -> Rea
     x = np.outer(w / float(counts @ w**2), h[:-1])
     data = Dataset(x, np.where(w > 0.0, -1.0, 1.0), counts)
     return finish(loss, theta, h, data, LowerBound(data.n_points, "constant predictor"))
-
-
-def fewest_residuals(b: float, h0: float) -> tuple[int, int] | None:
-    r"""Return the fewest residuals, (positive, negative), with sum h0 when every predictor is b.
-
-    k residuals, n of them negative, sum to :math:`k\sigma(b) - n`; at least one is needed, since
-    the rest of the gradient is not zero or h0 is not.
-    """
-    k = np.arange(1, MOST_RESIDUALS + 1)
-    wanted = k * float(expit(b)) - h0
-    n = np.rint(wanted)
-    tolerance = 8.0 * UNIT * (k + abs(h0))
-    fits = (np.abs(wanted - n) <= tolerance) & (n >= 0) & (n <= k)
-    if not fits.any():
-        return None
-    first = int(np.argmax(fits))
-    negative = int(n[first])
-    return int(k[first]) - negative, negative
