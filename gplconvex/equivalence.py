@@ -312,7 +312,7 @@ class Poisoning:
         check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
         missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
         scale = norm(self.gradient) + norm(h - self.gradient)
-        if not missing <= REALIZATION_RESIDUAL * scale:
+        if self.n_points and not missing <= REALIZATION_RESIDUAL * scale:
             clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
             raise CertificateError("the points miss the gradient:", checks=[clause])
         self.certificate.require(tol)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from gplconvex._types import FloatArray, RealArray
 from gplconvex.data import Dataset
@@ -412,28 +412,27 @@ class Softmax(Loss):
         return curvature
 
     def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
-        r"""Return :math:`p \odot v - p\,(p^\top v)`."""
-        p: FloatArray = softmax(z, axis=1)
-        weighted = p * v
-        return np.asarray(weighted - p * weighted.sum(axis=1, keepdims=True))
+        r"""Return :math:`(\mathrm{diag}(p) - p p^\top)\,v`."""
+        return np.asarray(np.einsum("mkl,ml->mk", self.curvature(z, y), v))
 
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         r"""Return 0 (the gauge) and :math:`\min(\tfrac12, 2\max_k p_k(1 - p_k))` (Gershgorin)."""
-        least, most = (self._probability(a, b) for a, b in ((low, high), (high, low)))
-        nearest = np.clip(0.5, least, most)
-        greatest = np.minimum(0.5, 2.0 * np.max(nearest * (1.0 - nearest), axis=1, initial=0.0))
-        return np.zeros(len(greatest)), greatest * (1.0 + 64.0 * UNIT)
+        least, most = self._log_odds(low, high), self._log_odds(high, low)
+        nearest = np.clip(0.0, least, most)  # p (1 - p) is largest where the odds are even
+        variance = expit(nearest) * expit(-nearest)
+        variance *= 1.0 + UNIT * (64.0 + 8.0 * np.where(np.isfinite(nearest), np.abs(nearest), 0.0))
+        greatest = np.minimum(0.5, 2.0 * np.max(variance, axis=1, initial=0.0))
+        return np.zeros(len(greatest)), greatest
 
-    def _probability(self, own: FloatArray, others: FloatArray) -> FloatArray:
-        """Return each class's probability if it has the logit ``own`` and the others ``others``."""
-        with np.errstate(over="ignore"):
-            columns = [
-                np.exp(np.delete(others, k, axis=1) - own[:, k, None]).sum(axis=1)
-                for k in range(self.n_classes)
-            ]
-        return 1.0 / (1.0 + np.stack(columns, axis=1))
+    def _log_odds(self, own: FloatArray, others: FloatArray) -> FloatArray:
+        """Return the log-odds of each class, from its own logit and those of the others."""
+        columns = [
+            own[:, k] - logsumexp(np.delete(others, k, axis=1), axis=1)
+            for k in range(self.n_classes)
+        ]
+        return np.stack(columns, axis=1)
 
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`\log\sum_k e^{z_k} - y^\top z` for cvxpy."""

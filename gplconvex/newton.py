@@ -81,6 +81,7 @@ def solve_shifted(jet: Jet[Extra], shift: float) -> FloatArray | None:
     return -np.asarray(solved) / scale
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> Minimum[Extra]:
     r"""Minimize a smooth convex function by Newton's method with a line search.
 
@@ -98,9 +99,12 @@ def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> M
     oracle : callable
         Maps a point (p,) to its `Jet`.
     start : array, shape (p,)
-        Where to start; the function must be finite there.
+        Where to start; 0 where the function overflows there.
     """
     point, jet = start, oracle(start)
+    if not math.isfinite(jet.value):
+        point = np.zeros_like(start)
+        jet = oracle(point)
     best_point, best_jet, best_size = point, jet, _scaled_size(jet)
     stalls = 0
     for iteration in range(MAX_ITERATIONS):
@@ -160,6 +164,7 @@ def _scaled_size(jet: Jet[Extra]) -> float:
     return float(np.linalg.norm(jet.gradient / np.sqrt(units)))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def minimize_near(
     oracle: Callable[[FloatArray], Jet[Extra]],
     regularizer: Regularizer,
@@ -196,8 +201,6 @@ def minimize_near(
             jet.floor,
         )
 
-    if not math.isfinite(oracle(start).value):
-        start = np.zeros_like(anchor)  # a loss may overflow far out, but not at 0
     if regularizer.kink > 0.0 and math.isfinite(at_anchor.value):
         start = _start_below_kink(oracle, regularizer, anchor, at_anchor, start)
         if not (anchor - start).any():

@@ -32,11 +32,17 @@ from gplconvex._types import FloatArray, RealArray
 from gplconvex.data import Dataset, float_array, is_number
 from gplconvex.errors import InvalidInputError
 from gplconvex.losses import Loss
-from gplconvex.regularizers import Regularizer
+from gplconvex.regularizers import Regularizer, norm
 from gplconvex.rounding import UNIT, gamma
 
 LARGEST = 1e140
 """The largest entry of a model; sums of squares of a trillion such are still finite."""
+
+UNDERFLOW = 1e-150
+"""Added to bounds of rounding, so that their squares are positive whatever underflows."""
+
+_OVERFLOW_IS_INFINITE = np.errstate(over="ignore", invalid="ignore")
+"""Decorates what may meet an overflow and tells it by returning ``inf``."""
 
 _BLOCK = 4096
 """Rows that are copied to extended precision at a time."""
@@ -71,8 +77,9 @@ class LocalLoss:
     def _counts(self) -> FloatArray:
         return self.data.counts.astype(np.float64)
 
+    @_OVERFLOW_IS_INFINITE
     def value(self, theta: FloatArray) -> float:
-        r"""Return :math:`L(\theta)`."""
+        r"""Return :math:`L(\theta)`; ``inf`` where a loss overflows."""
         z = self.loss.predictor(self.data.x, theta)
         return float(
             self.nu * np.vdot(theta, theta) + self._counts @ self.loss.value(z, self.data.y)
@@ -97,6 +104,7 @@ class LocalLoss:
             gram = self.loss.gram(self.data.x, curvature)
         return gram + 2.0 * self.nu * np.eye(theta.size)
 
+    @_OVERFLOW_IS_INFINITE
     def certified_gradient(self, theta: FloatArray) -> tuple[FloatArray, float]:
         r"""Return :math:`\nabla L(\theta)` in extended precision, and a bound of its error.
 
@@ -112,7 +120,8 @@ class LocalLoss:
         gradient : array
             Rounded to float64.
         bound : float
-            Of the Euclidean distance to the exact gradient of the data as they are.
+            Of the Euclidean distance to the exact gradient of the data as they are; ``inf`` where
+            the loss overflows.
         """
         x, y, loss = self.data.x, self.data.y, self.loss
         unit = float(np.finfo(np.longdouble).eps) / 2.0
@@ -139,7 +148,10 @@ class LocalLoss:
             off += loss.pullback(np.abs(inputs), _scaled(w_off, counts))
         gradient = total.astype(np.float64)
         off += UNIT * np.abs(gradient)
-        return gradient, float(np.linalg.norm(off)) * (1.0 + gamma(self.data.n_rows + 10))
+        bound = norm(off) * (1.0 + gamma(self.data.n_rows + 10)) + UNDERFLOW
+        if not (np.isfinite(gradient).all() and math.isfinite(bound)):
+            return np.zeros_like(theta), math.inf
+        return gradient, bound
 
     @cached_property
     def least_gram(self) -> FloatArray | None:
@@ -158,7 +170,8 @@ class LocalLoss:
         """Return a lower bound of the Gram part of the Hessians in the ball around theta."""
         low, high = self._predictor_range(theta, radius)
         slowest, _ = self.loss.curvature_bounds(low, high, self.data.y)
-        return self.loss.gram(self.data.x, self._counts * slowest * (1.0 - 8.0 * UNIT))
+        weights = np.minimum(self._counts * slowest * (1.0 - 8.0 * UNIT), LARGEST)
+        return self.loss.gram(self.data.x, weights)
 
     def strong_convexity_near(self, theta: FloatArray, radius: float) -> float:
         r"""Return a guaranteed :math:`\mu` such that L is mu-strongly convex in the ball."""

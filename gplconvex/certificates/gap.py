@@ -13,8 +13,16 @@ from gplconvex.problem import LocalLoss
 from gplconvex.regularizers import Regularizer, norm, rounding_of
 from gplconvex.rounding import gamma
 
+LEAST_CURVATURE = 1e-100
+"""Strong convexity below this counts as none."""
+
 SLACK = 1.0 + 1e-12
 """Covers the rounding of the few positive terms that make up a bound."""
+
+
+def rounded_curvature(mu: float) -> float:
+    """Return mu, or 0 where it is so small that a square over it would underflow or overflow."""
+    return mu if mu >= LEAST_CURVATURE else 0.0
 
 
 class User:
@@ -34,10 +42,10 @@ class User:
         self.local = local
         self.theta = theta
         self.u = rho - theta
-        self.mu = local.strong_convexity
+        self.mu = rounded_curvature(local.strong_convexity)
         self.radius = math.inf
         if near and self.mu == 0.0 and math.isfinite(local.natural_radius):
-            self.mu = local.strong_convexity_near(theta, local.natural_radius)
+            self.mu = rounded_curvature(local.strong_convexity_near(theta, local.natural_radius))
             self.radius = local.natural_radius if self.mu > 0.0 else math.inf
         self.gradient, self.rounding = local.certified_gradient(theta)
         self.at_kink = regularizer.kink > 0.0 and not self.u.any()
@@ -97,9 +105,9 @@ class Natural:
 def _natural_dual(regularizer: Regularizer, user: User) -> Natural:
     if user.mu == 0.0:
         return Natural(user.gradient, False, user.rounding)  # the exact gradient, up to rounding
-    inside = norm(user.gradient) + user.rounding < regularizer.radius
-    shrink = regularizer.radius * (1.0 - gamma(user.gradient.size + 16))
-    g = user.gradient if inside else user.gradient * (shrink / norm(user.gradient))
+    g = user.gradient
+    if norm(g) >= regularizer.radius * (1.0 - gamma(g.size + 16)):
+        g = g * (regularizer.radius * (1.0 - gamma(g.size + 16)) / norm(g))
     own = Natural(g, False, 0.0)
     if user.at_kink:
         return own

@@ -51,7 +51,7 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates.certificate import Certificate, Check
 from gplconvex.certificates.distance import distances
-from gplconvex.certificates.gap import SLACK, User, choose_duals, sum_rounding
+from gplconvex.certificates.gap import SLACK, User, choose_duals, rounded_curvature, sum_rounding
 from gplconvex.errors import CertificateError
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem, least_eigenvalue
@@ -265,6 +265,7 @@ def _consensus_bounds(
     mu = 2.0 * float(problem.nu.sum())
     if grams:
         mu += least_eigenvalue(np.sum(grams, axis=0), sum(data.n_rows for data in problem.datasets))
+    mu = rounded_curvature(mu)
     gradients = [report, *(user.gradient for user in users)]
     allowance = math.fsum(user.rounding for user in users) + sum_rounding(gradients)
     slope = max(norm(np.sum(gradients, axis=0)), allowance) + allowance
