@@ -222,10 +222,10 @@ def _splits(k: int, h0: float, s: float) -> list[list[_Group]]:
 
 
 def _split_inwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group] | None:
-    r"""j residuals :math:`a = (h_0 + (k-j) b)/j` and k - j residuals -b, b shrinking to 0.
+    r"""Return j residuals :math:`a = (h_0 + (k-j) b)/j` and k - j residuals -b, b having shrunk.
 
     The parameter is :math:`-\log b`. The sum grows to :math:`j f(h_0/j)` at most: None if s is more.
-    """  # noqa: D403
+    """
 
     def follow(t: float) -> tuple[float, float, float, float]:
         b = math.exp(-t)
@@ -244,9 +244,9 @@ def _split_inwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Gro
 
 
 def _split_outwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Group]:
-    r"""J residuals a, k - j residuals -b, with :math:`j a - (k-j) b = h_0`.
+    r"""Return j residuals a and k - j residuals -b, :math:`j a - (k-j) b = h_0`, both having grown.
 
-    Moving outwards both grow. The one that reaches 1 first leads: its predictor is the parameter,
+    The one that reaches 1 first leads: its predictor is the parameter,
     and the other one follows, through :math:`1 - b` so that nothing cancels near 1.
     """
     n_other, room = k - j, k - 2 * j + h0  # room = (k - j)(1 - b) where a = 1
@@ -281,33 +281,34 @@ def _split_outwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Gr
 
 
 def _split_same_sign(k: int, h0: float, s: float) -> list[_Group]:
-    r"""One residual p that grows and k - 1 residuals :math:`a = (h_0 - p)/(k-1)` that shrink.
+    r"""Return one residual p that has grown and k - 1 others, :math:`a = (h_0 - p)/(k-1)`.
 
     p ends at 1 if :math:`h_0 \ge 1` (the parameter is its predictor), otherwise at :math:`h_0`, where
     a vanishes (the parameter is :math:`-\log a`).
     """
     p = h0 / k
 
-    def by_growing(z: float) -> tuple[float, float, float, float]:
-        rest = float(log_expit(-z)) if h0 == 1.0 else math.log((h0 - 1.0) + float(expit(-z)))
+    def by_growing(t: float) -> tuple[float, float, float, float]:
+        rest = float(log_expit(-t)) if h0 == 1.0 else math.log((h0 - 1.0) + float(expit(-t)))
         log_a = rest - math.log(k - 1)
         a = math.exp(log_a)
-        return float(expit(z)), z, a, log_a - math.log1p(-a)
+        return float(expit(t)), t, a, log_a - math.log1p(-a)
 
     def by_shrinking(t: float) -> tuple[float, float, float, float]:
         a = math.exp(-t)
         grown = h0 - (k - 1) * a
         return grown, math.log(grown) - math.log1p(-grown), a, -t - math.log1p(-a)
 
-    split, start = (
-        (by_growing, math.log(p) - math.log1p(-p)) if h0 >= 1.0 else (by_shrinking, -math.log(p))
-    )
+    if h0 >= 1.0:
+        split, start, end = by_growing, math.log(p) - math.log1p(-p), math.inf
+    else:
+        split, start, end = by_shrinking, -math.log(p), LEAST_LOG
 
     def excess(t: float) -> float:
         w, z, a, z_a = split(t)
         return w * z + (k - 1) * a * z_a - s
 
-    w, z, a, z_a = split(_root_outwards(excess, start, LEAST_LOG))
+    w, z, a, z_a = split(_root_outwards(excess, start, end))
     return [_Group(1, w, z), _Group(k - 1, a, z_a)]
 
 
