@@ -92,7 +92,7 @@ def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> M
     (approximate Wolfe condition; W. Hager and H. Zhang, SIAM J. Optim. 16, 2005). Where the Hessian
     is singular, or its step leads nowhere, the step with a shifted Hessian is tried.
     The iteration ends when the Newton decrement is below the rounding of the value, or the step below
-    that of the point, and two more steps do not shorten the gradient (in its units).
+    that of the point, and the step does not halve the gradient (in its units).
 
     Parameters
     ----------
@@ -106,9 +106,9 @@ def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> M
         point = np.zeros_like(start)
         jet = oracle(point)
     best_point, best_jet, best_size = point, jet, _scaled_size(jet)
-    stalls = 0
+    stalled = False
     for iteration in range(MAX_ITERATIONS):
-        if stalls == 2 or norm(jet.gradient) <= jet.floor:
+        if stalled or norm(jet.gradient) <= jet.floor:
             return Minimum(best_point, best_jet, iteration)
         noise = 8.0 * UNIT * (abs(jet.value) + math.sqrt(abs(jet.value)) + UNIT)
         for shift in SHIFTS:
@@ -124,7 +124,7 @@ def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> M
         )
         point, jet = found
         size = _scaled_size(jet)
-        stalls = stalls + 1 if settled and size > 0.5 * best_size else 0
+        stalled = settled and size > 0.5 * best_size
         if size < best_size or not settled:
             best_point, best_jet, best_size = point, jet, size
     return Minimum(best_point, best_jet, MAX_ITERATIONS)

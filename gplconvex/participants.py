@@ -133,7 +133,7 @@ def check_plausible(regularizer: Regularizer, gradient: FloatArray) -> None:
     if not regularizer.is_plausible(gradient):
         raise InvalidInputError(
             f"the gradient is not plausible under {regularizer!r}: its norm must be at most "
-            f"{regularizer.radius:g}; got {norm(gradient):g}. The server drops such a report: "
+            f"{regularizer.radius:.17g}; got {norm(gradient):.17g}. The server drops such a report: "
             "scale it down or raise lam"
         )
 

@@ -150,8 +150,8 @@ class Regularizer(ABC):
         """Return r(u) as a convex cvxpy expression; not called when `kink` is infinite."""
 
     def is_plausible(self, g: FloatArray) -> bool:
-        """Return whether g lies in the closure of Grad: the test of the server."""
-        return norm(g) <= self.radius
+        """Return whether g lies in the closure of Grad, up to the rounding of its norm."""
+        return norm(g) <= self.radius * (1.0 + gamma(g.size + 8))
 
     def is_reachable(self, g: FloatArray) -> bool:
         """Return whether g is a (sub)gradient of r at some u."""

@@ -374,9 +374,11 @@ def test_a_pull_of_exactly_lam() -> None:
     # Nothing strictly inside the ball pins rho down, and the certificate does not claim otherwise.
     assert attack.certificate.gap <= 1e-12
     assert gc.reproduce_gradient(problem, [1.0], [-1.0]).residual <= 1e-12
-    beyond = np.nextafter(1.0, 2.0)
+    # A norm is known up to its rounding, and no further.
+    rounded = np.nextafter(1.0, 2.0)
+    assert gc.reproduce_gradient(problem, [1.0], [rounded]).residual <= 1e-12
     with pytest.raises(gc.InvalidInputError, match="not plausible"):
-        gc.reproduce_gradient(problem, [1.0], [beyond])
+        gc.reproduce_gradient(problem, [1.0], [1.0 + 1e-12])
     smooth = gc.Problem(gc.LeastSquares(), gc.SmoothL2(1.0), data)
     for function in (gc.to_model, gc.reproduce_gradient):
         with pytest.raises(gc.InvalidInputError, match="strictly less than 1"):
