@@ -25,7 +25,7 @@ from gplconvex.errors import (
     UnsupportedCombinationError,
 )
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
-from gplconvex.participants import GradientAttack, ModelAttack
+from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.realization import (
     LowerBound,
@@ -40,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "L2",
+    "Attacker",
     "Certificate",
     "CertificateError",
     "Check",

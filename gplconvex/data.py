@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -224,8 +225,10 @@ class Dataset:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a real number, and neither a bool nor text."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    """Return whether a value is a real number that float64 can hold, and neither a bool nor text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def _is_reserved(name: str) -> bool:

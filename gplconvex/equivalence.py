@@ -296,23 +296,35 @@ class Poisoning:
         return self.gradient - 2.0 * float(self.poisoned.nu[-1]) * self.theta
 
     def require(self, tol: float) -> Poisoning:
-        r"""Return self if the points, the lower bound and the certificate hold.
+        r"""Return self if the points, the lower bound and the certificate's bounds hold.
 
-        The points and the argument are checked from scratch; for ``tol`` see `Certificate.require`.
+        The points and the argument are checked from scratch. The certificate must reach ``tol`` as
+        in `Certificate.require`; `verify` recomputes it.
 
         Raises
         ------
         CertificateError
             If one of them fails.
         """
-        if self.lower_bound != self.proof.value:
-            clause = Check("lower bound", self.lower_bound, self.proof.value, "<=", "as proved")
-            raise CertificateError("the lower bound is not the proved one:", checks=[clause])
         h = self.data_gradient
+        claims = (
+            ("lower bound", self.lower_bound - self.proof.value, "must be the proved one"),
+            ("n_points", self.n_points - self.dataset.n_points, "must be those of the dataset"),
+            (
+                "dataset",
+                float(self.dataset != self.poisoned.datasets[-1]),
+                "must be that of the last user of the poisoned problem",
+            ),
+        )
+        wrong = [Check(f"{what} is off", abs(by), 0.0, "<=", why) for what, by, why in claims if by]
+        if wrong:
+            raise CertificateError("the attack contradicts itself:", checks=wrong)
         check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
         missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
-        scale = norm(self.gradient) + norm(h - self.gradient)
-        if self.n_points and not missing <= REALIZATION_RESIDUAL * scale:
+        # No points at all are right where h is the rounding of what the honest users report.
+        reports = [envelope.gradient for envelope in _envelopes(self.poisoned, self.target)[:-1]]
+        scale = sum(map(norm, (self.gradient, h - self.gradient, *reports)))
+        if not missing <= REALIZATION_RESIDUAL * scale:
             clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
             raise CertificateError("the points miss the gradient:", checks=[clause])
         self.certificate.require(tol)

@@ -61,13 +61,13 @@ class UnreachableTargetError(GplConvexError):
 
 
 class UnrealizableGradientError(GplConvexError):
-    """No dataset that can be written down has the wanted gradient.
+    """No dataset with the wanted gradient was found, or one could not be written down.
 
     Attributes
     ----------
     direction : array
-        The direction in which datasets miss it: by a sum of residuals that is not among the possible
-        ones, or by needing more than 2^53 points.
+        The direction in which datasets miss it: no sum of up to 10^6 residuals fits, or more than
+        2^53 points are needed.
     """
 
     def __init__(self, message: str, *, direction: FloatArray) -> None:

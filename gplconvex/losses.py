@@ -114,6 +114,7 @@ class Loss(ABC):
             return features
         return np.concatenate([features, weights.sum(axis=0)[None]])
 
+    @np.errstate(over="ignore", invalid="ignore")
     def gram(self, x: FloatArray, weights: FloatArray) -> FloatArray:
         r"""Return :math:`\sum_i x_i x_i^\top \otimes W_i`, the intercept's rows and columns included.
 

@@ -6,6 +6,7 @@ attacker reports. (An attacker who poisons data is one more honest user, and nee
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ class Attacker(ABC):
     @abstractmethod
     def report(self, problem: Problem, rho: FloatArray, wanted: FloatArray) -> FloatArray:
         r"""Return the element of :math:`\partial E(\rho)` nearest to ``wanted``."""
+
+    def disagreement(self, problem: Problem, rho: FloatArray) -> float:
+        r"""Return how far rho is from where :math:`E(\rho)` is finite; 0 unless E ties models."""
+        return 0.0
 
     @abstractmethod
     def check(self, problem: Problem) -> None:
@@ -118,6 +123,10 @@ class ModelAttack(Attacker):
             size = norm(wanted)
             return wanted if size <= regularizer.kink else wanted * (regularizer.kink / size)
         return regularizer.gradient(u)
+
+    def disagreement(self, problem: Problem, rho: FloatArray) -> float:
+        r"""Return :math:`|\rho - \theta|` under hard consensus."""
+        return norm(rho - self.theta) if math.isinf(self.regularizer_for(problem).kink) else 0.0
 
     def check(self, problem: Problem) -> None:
         """Check the shape of theta."""

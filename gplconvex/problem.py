@@ -33,10 +33,7 @@ from gplconvex.data import Dataset, float_array, is_number
 from gplconvex.errors import InvalidInputError
 from gplconvex.losses import Loss
 from gplconvex.regularizers import Regularizer, norm
-from gplconvex.rounding import UNIT, gamma
-
-LARGEST = 1e140
-"""The largest entry of a model; sums of squares of a trillion such are still finite."""
+from gplconvex.rounding import LARGEST, UNIT, gamma
 
 UNDERFLOW = 1e-150
 """Added to bounds of rounding, so that their squares are positive whatever underflows."""
@@ -128,7 +125,8 @@ class LocalLoss:
         per_sum = (self.data.n_rows + 4) * unit * 1.01
         per_predictor = (theta.size + 2) * unit * 1.01
         total = (2.0 * self.nu * theta).astype(np.longdouble)
-        off = 4.0 * UNIT * (2.0 * self.nu * np.abs(theta))
+        n_blocks = -(-self.data.n_rows // _BLOCK)
+        off = (4 + n_blocks) * UNIT * (2.0 * self.nu * np.abs(theta))
         for start in range(0, self.data.n_rows, _BLOCK):
             block = slice(start, start + _BLOCK)
             inputs, labels, counts = x[block], y[block], self._counts[block]
@@ -148,7 +146,7 @@ class LocalLoss:
             off += loss.pullback(np.abs(inputs), _scaled(w_off, counts))
         gradient = total.astype(np.float64)
         off += UNIT * np.abs(gradient)
-        bound = norm(off) * (1.0 + gamma(self.data.n_rows + 10)) + UNDERFLOW
+        bound = norm(off) * (1.0 + gamma(self.data.n_rows + theta.size + 10)) + UNDERFLOW
         if not (np.isfinite(gradient).all() and math.isfinite(bound)):
             return np.zeros_like(theta), math.inf
         return gradient, bound
@@ -196,6 +194,8 @@ class LocalLoss:
         if not np.isfinite(weights).all():
             return math.inf
         gram = self.loss.gram(self.data.x, weights)
+        if not np.isfinite(gram).all():
+            return math.inf
         largest = float(np.linalg.eigvalsh(gram)[-1]) if gram.size else 0.0
         allowance = gamma(self.data.n_rows + 10 * theta.size + 10) * float(np.trace(gram))
         return 2.0 * self.nu + max(0.0, largest) + allowance
@@ -203,8 +203,11 @@ class LocalLoss:
     @cached_property
     def _input_lengths(self) -> FloatArray:
         """The Euclidean norm of every input, the intercept's 1 included."""
-        squares = np.sum(self.data.x**2, axis=1) + float(self.loss.intercept)
-        return np.asarray(np.sqrt(squares), dtype=np.float64)
+        largest = np.max(np.abs(self.data.x), axis=1, initial=float(self.loss.intercept))
+        unit = np.where(largest > 0.0, largest, 1.0)  # scaled, so that no square overflows
+        squares = np.sum((self.data.x / unit[:, None]) ** 2, axis=1)
+        squares += float(self.loss.intercept) / unit / unit
+        return np.asarray(unit * np.sqrt(squares), dtype=np.float64)
 
     def _predictor_range(self, theta: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
         """Return bounds of the predictors over the ball, rounding included."""
@@ -244,6 +247,8 @@ def least_eigenvalue(gram: FloatArray, n_rows: int) -> float:
     Forming the matrix from ``n_rows`` points and the symmetric eigenvalue solver are both backward
     stable: their errors are at most a multiple of the trace, which is subtracted.
     """
+    if not np.isfinite(gram).all():
+        return 0.0  # overflow: nothing is known
     allowance = gamma(n_rows + 10 * len(gram) + 10) * float(np.trace(gram))
     return max(0.0, float(np.linalg.eigvalsh(gram)[0]) - allowance)
 
@@ -330,12 +335,16 @@ class Problem:
         if loss.shape(users[0].n_features)[0] == 0:
             raise InvalidInputError("the datasets have no features: x needs at least one column")
         ridges = _validated_nu(nu, len(users))
+        pairs = zip(users, ridges.tolist(), strict=True)
         for name, value in (
             ("loss", loss),
             ("regularizer", regularizer),
             ("datasets", tuple(users)),
             ("nu", ridges),
-            ("locals", tuple(LocalLoss(loss, *user) for user in zip(users, ridges, strict=True))),
+            (
+                "locals",
+                tuple(LocalLoss(loss, data, ridge) for data, ridge in pairs),
+            ),
         ):
             object.__setattr__(self, name, value)
 
@@ -414,9 +423,13 @@ def check_nu(nu: Any) -> float:
         nu = nu[()]
     if not is_number(nu):
         raise InvalidInputError(f"nu must be a number; got {nu!r}")
-    if not 0.0 <= nu < math.inf:
-        raise InvalidInputError(f"nu must be finite and at least 0; got {nu!r}")
-    return float(nu)
+    number = float(nu)  # before comparing: a shorter type would round the other side
+    if not 0.0 <= number <= LARGEST:
+        raise InvalidInputError(
+            f"nu must be finite and at least 0; got {nu!r} (and at most {LARGEST:g}, so that "
+            "squares are finite too)"
+        )
+    return number
 
 
 def check_problem(problem: Any) -> None:

@@ -17,9 +17,10 @@ smooth l2       lam * sqrt(delta^2 + |u|^2)       |g| < lam    -delta * sqrt(lam
 hard consensus  0 if u = 0, else infinity         everything   0
 =============== ================================= ============ ==================================
 
-Everything else (envelopes, solvers, duality gaps, error bounds) is derived from a few methods. The
-central one is the Fenchel-Young residual :math:`e(u, g) = r(u) + r^*(g) - \langle u, g\rangle \ge 0`,
-which vanishes exactly when g is a (sub)gradient of r at u, and is evaluated without cancellation.
+Everything else (envelopes, solvers, duality gaps, error bounds) is derived from a few methods. What
+certificates rest on is the Fenchel-Young residual
+:math:`e(u, g) = r(u) + r^*(g) - \langle u, g\rangle \ge 0`, which vanishes exactly when g is
+a (sub)gradient of r at u, and is evaluated without cancellation.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from scipy import linalg
 from gplconvex._types import FloatArray
 from gplconvex.data import is_number
 from gplconvex.errors import InvalidInputError
-from gplconvex.rounding import UNIT, gamma
+from gplconvex.rounding import LARGEST, UNIT, gamma
 
 
 def norm(u: FloatArray) -> float:
@@ -158,11 +159,17 @@ class Regularizer(ABC):
         return self.is_plausible(g)
 
 
-def _require_positive(what: str, name: str, value: float) -> None:
+def _positive(what: str, name: str, value: float) -> float:
+    """Return a parameter as a float64, or raise `InvalidInputError`."""
     if not is_number(value):
         raise InvalidInputError(f"{what}: {name} must be a number; got {value!r}")
-    if not 0.0 < value < math.inf:
-        raise InvalidInputError(f"{what}: {name} must be positive and finite; got {value!r}")
+    number = float(value)  # before comparing: a shorter type would round the other side
+    if not LARGEST**-1 < number < LARGEST:
+        raise InvalidInputError(
+            f"{what}: {name} must be positive and finite, between {LARGEST**-1:g} and {LARGEST:g} so "
+            f"that squares are too; got {value!r}"
+        )
+    return number
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ class SquaredL2(Regularizer):
     name: ClassVar[str] = "squared-l2"
 
     def __post_init__(self) -> None:
-        _require_positive("SquaredL2", "lam", self.lam)
+        object.__setattr__(self, "lam", _positive("SquaredL2", "lam", self.lam))
 
     @property
     def radius(self) -> float:
@@ -215,7 +222,8 @@ class SquaredL2(Regularizer):
 
     def value(self, u: FloatArray) -> float:
         """Return lam |u|^2."""
-        return self.lam * float(np.vdot(u, u))
+        length = norm(u)
+        return self.lam * length * length
 
     def gradient(self, u: FloatArray) -> FloatArray:
         """Return 2 lam u."""
@@ -227,7 +235,8 @@ class SquaredL2(Regularizer):
 
     def conjugate(self, g: FloatArray) -> float:
         """Return |g|^2 / (4 lam)."""
-        return float(np.vdot(g, g)) / (4.0 * self.lam)
+        length = norm(g)
+        return length * length / (4.0 * self.lam)
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
         """Return g / (2 lam)."""
@@ -237,7 +246,8 @@ class SquaredL2(Regularizer):
         """Return |2 lam u - g|^2 / (4 lam)."""
         scaled = self.gradient(u)
         off = rounding_of(scaled, g) + uncertainty
-        return (norm(scaled - g) + off) ** 2 / (4.0 * self.lam)
+        mismatch = norm(scaled - g) + off
+        return mismatch * mismatch / (4.0 * self.lam)
 
     def cvxpy_value(self, u: Any) -> Any:
         """Return lam |u|^2 for cvxpy."""
@@ -269,17 +279,17 @@ class L2(Regularizer):
     name: ClassVar[str] = "l2"
 
     def __post_init__(self) -> None:
-        _require_positive("L2", "lam", self.lam)
+        object.__setattr__(self, "lam", _positive("L2", "lam", self.lam))
 
     @property
     def radius(self) -> float:
         """Reports have norm at most lam."""
-        return float(self.lam)
+        return self.lam
 
     @property
     def kink(self) -> float:
         """The subdifferential at 0 is the ball of radius lam."""
-        return float(self.lam)
+        return self.lam
 
     @property
     def strong_convexity(self) -> float:
@@ -377,13 +387,13 @@ class SmoothL2(Regularizer):
     name: ClassVar[str] = "smooth-l2"
 
     def __post_init__(self) -> None:
-        _require_positive("SmoothL2", "lam", self.lam)
-        _require_positive("SmoothL2", "delta", self.delta)
+        object.__setattr__(self, "lam", _positive("SmoothL2", "lam", self.lam))
+        object.__setattr__(self, "delta", _positive("SmoothL2", "delta", self.delta))
 
     @property
     def radius(self) -> float:
         """Reports have norm below lam."""
-        return float(self.lam)
+        return self.lam
 
     @property
     def kink(self) -> float:
@@ -459,7 +469,8 @@ class SmoothL2(Regularizer):
         denominator -= length * off + self.delta * c_off + gamma(u.size + 16) * s
         if denominator <= 0.0:
             return math.inf
-        return self.lam * (along**2 + (length * (across + off)) ** 2) / denominator
+        sideways = length * (across + off)
+        return self.lam * (along * along + sideways * sideways) / denominator
 
     def cvxpy_value(self, u: Any) -> Any:
         r"""Return :math:`\lambda |(\delta, u)|` for cvxpy."""

@@ -36,6 +36,9 @@ from typing import Final
 UNIT: Final = 2.0**-53
 """Unit roundoff u of float64."""
 
+LARGEST: Final = 1e140
+"""The largest entry of a model or parameter; sums of squares of a trillion such are still finite."""
+
 REALIZATION_RESIDUAL: Final = 1e-12
 POLISHED: Final = 1e-14
 SIMPLEX: Final = 1e-12

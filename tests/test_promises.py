@@ -54,6 +54,8 @@ def test_an_attack_that_keeps_its_promise_is_returned(attack):
             proof=dataclasses.replace(a.proof, value=a.proof.value + 1),
         ),
         lambda a: dataclasses.replace(a, theta=1.1 * a.theta),
+        lambda a: dataclasses.replace(a, n_points=a.n_points - 1),
+        lambda a: dataclasses.replace(a, n_points=0, dataset=gc.Dataset.empty(3)),
         lambda a: dataclasses.replace(
             a, certificate=gc.certify(a.poisoned, a.target + 0.1, a.thetas)
         ),
@@ -128,3 +130,67 @@ def test_an_array_is_no_attacker(honest):
 def test_what_is_no_array_of_numbers_is_refused(x):
     with pytest.raises(gc.InvalidInputError, match="real numbers"):
         gc.Dataset(x, [1.0])
+
+
+def test_parameters_of_another_precision_are_taken_as_float64():
+    """Bounds would otherwise be computed in the shorter precision, and be wrong."""
+    for short in (np.float32(1.0), np.float16(1.0), 1):
+        for regularizer in (gc.SquaredL2(short), gc.L2(short), gc.SmoothL2(short, short)):
+            assert type(regularizer.lam) is float
+    problem = gc.Problem(
+        gc.LeastSquares(), gc.L2(np.float32(1)), [([[1e-6]], [-1e-3 - (1 - 1e-9) * 1e6])]
+    )
+    pull = gc.GradientAttack(-problem.locals[0].gradient(np.array([-1e3])))
+    assert not 1e-11 < gc.certify(problem, [0.0], [[-1e3]], attacker=pull).gap < 1e-6
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-200, 1e200, np.nan, True, "1", None, 10**400])
+def test_a_strength_out_of_range_is_refused(value):
+    for make in (gc.SquaredL2, gc.L2, gc.SmoothL2, lambda lam: gc.SmoothL2(1.0, lam)):
+        with pytest.raises(gc.InvalidInputError):
+            make(value)
+
+
+def test_no_number_of_constant_residuals_is_proved_beyond_what_was_tried():
+    loss, zero = gc.Logistic(intercept=True), np.zeros(2)
+    for h, value in (([0.0, 0.0], 2), ([1.0, 1e6], 10**9)):
+        claim = gc.LowerBound(value, "constant predictor")
+        with pytest.raises(gc.CertificateError):
+            gc.check_lower_bound(loss, zero, h, claim)
+
+
+@pytest.mark.parametrize("claim", ["residuals", "constant predictor", "direction", "counting"])
+def test_nothing_is_proved_of_what_is_not_finite(claim):
+    for theta, h in (([1.0, np.nan], [1.0, 1.0]), ([1.0, 1.0], [1.0, np.inf]), ([], [])):
+        with pytest.raises(gc.InvalidInputError):
+            gc.check_lower_bound(gc.Logistic(intercept=True), theta, h, gc.LowerBound(10**9, claim))
+
+
+def test_a_point_away_from_a_frozen_model_under_consensus_has_no_bound():
+    problem = gc.Problem(gc.LeastSquares(), gc.HardConsensus(), [([[1.0, 2.0]], [2.0])], nu=0.1)
+    attacker = gc.ModelAttack([0.3, 0.7])
+    certificate = gc.certify(problem, [0.0, 0.0], [[0.0, 0.0]], attacker=attacker)
+    assert certificate.gap == certificate.distance == np.inf
+    assert certificate.failures[0].name == "the attacker agrees"
+
+
+@pytest.mark.parametrize("size", [1e100, 1e200])
+def test_huge_data_end_in_a_certificate_or_a_refusal(size):
+    for loss in (gc.LeastSquares(), gc.Logistic()):
+        problem = gc.Problem(loss, gc.SquaredL2(1.0), [([[size]], [1.0])], nu=1.0)
+        certificate = gc.certify(problem, [0.0], [[0.0]])
+        assert certificate.gap > 0.0
+    pooled = gc.Problem(gc.Logistic(), gc.HardConsensus(), [([[size]], [1.0])])
+    assert gc.certify(pooled, [0.0], [[0.0]]).gap > 0.0
+
+
+@pytest.mark.parametrize("off", [-1e-15, -4e-16, 0.0, 1e-15, 1e-8])
+def test_sums_of_residuals_next_to_an_integer_are_realized_minimally(off):
+    """Then all residuals may have to be next to 1, where predictors are large."""
+    loss, theta = gc.Logistic(intercept=True), np.array([2.0, 0.0, 0.5])
+    for whole in (1, 2, 5):
+        for s in (-30.0, -1e-3, 0.1, 40.0, 500.0):
+            h = np.array([(s - 0.5 * (whole + off)) / 2.0, 1.0, whole + off])
+            found = gc.realize_gradient(loss, theta, h)
+            assert found.n_points == found.lower_bound
+            gc.check_lower_bound(loss, theta, h, found.proof)

@@ -77,6 +77,9 @@ class Certificate:
         :math:`\mu_n`, one a user (for hard consensus one number, of the pooled loss).
     rounding : float
         The allowance: a bound of the rounding error of the sum of all gradients.
+    unit_roundoff : float
+        That of the arithmetic in which gradients were accumulated (`numpy.longdouble`). Machines
+        whose arithmetic is shorter prove weaker bounds, so that `verify` asks for the same.
     checks : tuple of Check
         The clauses that the bounds rest on.
     fingerprint : str
@@ -91,6 +94,7 @@ class Certificate:
     size: float
     strong_convexity: tuple[float, ...]
     rounding: float
+    unit_roundoff: float
     checks: tuple[Check, ...]
     fingerprint: str
 
@@ -176,6 +180,7 @@ class Certificate:
             size=fields.number("size"),
             strong_convexity=fields.numbers("strong_convexity"),
             rounding=fields.number("rounding"),
+            unit_roundoff=fields.number("unit_roundoff"),
             checks=tuple(_read_check(check) for check in fields.items("checks")),
             fingerprint=fields.text("fingerprint"),
         )

@@ -44,7 +44,7 @@ class User:
         self.u = rho - theta
         self.mu = rounded_curvature(local.strong_convexity)
         self.radius = math.inf
-        if near and self.mu == 0.0 and math.isfinite(local.natural_radius):
+        if near and self.mu == 0.0 and 0.0 < local.natural_radius < math.inf:
             self.mu = rounded_curvature(local.strong_convexity_near(theta, local.natural_radius))
             self.radius = local.natural_radius if self.mu > 0.0 else math.inf
         self.gradient, self.rounding = local.certified_gradient(theta)
@@ -55,7 +55,7 @@ class User:
         allowance = self.rounding + off
         # The floor makes the bound the same on machines that sum in another order.
         mismatch = max(norm(g - self.gradient), allowance) + allowance
-        return mismatch**2 / (2.0 * self.mu)
+        return mismatch * mismatch / (2.0 * self.mu)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Duals:
     """Exact duals that sum to zero, known up to rounding.
 
     What they cost each user; the largest norm; what the computed ones miss zero by, and how much of
-    that the costs allow for.
+    that the costs allow for (a consistency check).
     """
 
     costs: list[float]
@@ -151,7 +151,7 @@ def _absorb(
         if free:
             weight = user.mu / total
             g = dual.vector - weight * missing
-            spread = weight * off + rounding_of(g)
+            spread = weight * (off + rounding_of(missing)) + rounding_of(g)
             cost = regularizer.fenchel_young(user.u, g, spread) + user.cost_of(g, spread)
             size = norm(g) + spread
         else:

@@ -55,7 +55,7 @@ from gplconvex.certificates.gap import SLACK, User, choose_duals, rounded_curvat
 from gplconvex.errors import CertificateError
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem, least_eigenvalue
-from gplconvex.regularizers import Regularizer, norm
+from gplconvex.regularizers import Regularizer, norm, rounding_of
 from gplconvex.rounding import VERIFY_RELATIVE
 
 
@@ -139,6 +139,7 @@ def certify(
         size=norm(rho),
         strong_convexity=bounds.strong_convexity,
         rounding=rounding,
+        unit_roundoff=float(np.finfo(np.longdouble).eps) / 2.0,
         checks=checks,
         fingerprint=_fingerprint(problem, rho, models, attacker),
     )
@@ -214,6 +215,12 @@ def _bound(
     near: bool,
 ) -> tuple[_Bounds, float]:
     """Return the bounds, from curvature everywhere or ``near`` the point, and the rounding allowed."""
+    apart = 0.0 if attacker is None else attacker.disagreement(problem, rho)
+    if apart > 0.0:
+        infinite = (math.inf,) * problem.n_users
+        meaning = "under hard consensus rho must equal the attacker's model: F is infinite here"
+        check = Check("the attacker agrees", apart, 0.0, "<=", meaning)
+        return _Bounds(math.inf, math.inf, _NO_RULE, infinite, (), (check,)), 0.0
     users = [
         User(local, problem.regularizer, rho, theta, near)
         for local, theta in zip(problem.locals, thetas, strict=True)
@@ -242,7 +249,7 @@ def _curvature_check(mu: float) -> Check:
 def _confined(reach: float, radius: float) -> Check:
     return Check(
         "optimum is near",
-        2.0 * reach / radius if math.isfinite(radius) else 0.0,
+        2.0 * reach / radius if 0.0 < radius < math.inf else 0.0,
         1.0,
         "<",
         "where the curvature used is that of a ball, the ball must hold all points as good as this",
@@ -258,7 +265,7 @@ def _consensus_bounds(
     """
     disagreement = max(norm(user.u) for user in users)
     radius = min(local.natural_radius for local in problem.locals) if near else math.inf
-    if math.isfinite(radius):
+    if 0.0 < radius < math.inf:
         grams = [user.local.least_gram_near(user.theta, radius) for user in users]
     else:
         grams = [local.least_gram for local in problem.locals if local.least_gram is not None]
@@ -268,6 +275,7 @@ def _consensus_bounds(
     mu = rounded_curvature(mu)
     gradients = [report, *(user.gradient for user in users)]
     allowance = math.fsum(user.rounding for user in users) + sum_rounding(gradients)
+    allowance += rounding_of(report)
     slope = max(norm(np.sum(gradients, axis=0)), allowance) + allowance
     distance = slope / mu * SLACK if mu > 0.0 else math.inf
     checks = (
@@ -285,7 +293,7 @@ def _consensus_bounds(
         distance = math.inf
     bounded = math.isfinite(distance)
     return _Bounds(
-        gap=slope**2 / (2.0 * mu) * SLACK if bounded else math.inf,
+        gap=slope * slope / (2.0 * mu) * SLACK if bounded else math.inf,
         distance=distance,
         rule="strong convexity of the pooled loss" if bounded else _NO_RULE,
         theta_distances=(distance,) * len(users),
@@ -304,10 +312,10 @@ def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatA
         _curvature_check(max(user.mu for user in users)),
         Check(
             "duals sum to zero",
-            duals.imbalance,
+            max(duals.imbalance, duals.allowance),  # below the allowance it is noise
             duals.allowance,
             "<=",
-            "up to rounding, which is allowed for; the attacker's report included",
+            "consistency: up to rounding, which is allowed for; the attacker's report included",
         ),
         Check(
             "duals are plausible",
@@ -322,9 +330,8 @@ def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatA
         gap = math.inf
     reaches = tuple(_reach(gap, user) for user in users)
     applicable = distances(regularizer, users, report, gap, reaches) if confined.passed else ()
-    distance, rule = min(applicable, default=(math.inf, _NO_RULE))
-    if math.isinf(distance):
-        rule = _NO_RULE
+    finite = [(bound, name) for bound, name in applicable if bound < math.inf]  # and no NaN
+    distance, rule = min(finite, default=(math.inf, _NO_RULE))
     return _Bounds(
         gap=gap,
         distance=distance * SLACK,

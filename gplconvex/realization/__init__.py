@@ -14,6 +14,7 @@ from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
 from gplconvex.realization.result import Realization
+from gplconvex.rounding import LARGEST
 
 __all__ = ["LowerBound", "Realization", "check_lower_bound", "realize_gradient"]
 
@@ -51,8 +52,8 @@ def realize_gradient(
     InvalidInputError
         For shapes that disagree or numbers that are not finite.
     UnrealizableGradientError
-        If no dataset has this gradient (possible with an intercept when all other coefficients
-        of theta are zero).
+        If more than 2^53 points are needed; or if, with an intercept and all other coefficients of
+        theta zero, no number of points up to 10^6 has this gradient.
     UnsupportedCombinationError
         For a loss or a domain without a construction.
     CertificateError
@@ -101,4 +102,9 @@ def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:
         raise InvalidInputError(f"{name} must have shape {wanted} with d >= 1; got {array.shape}")
     if not np.isfinite(array).all():
         raise InvalidInputError(f"{name} must be finite; got {array.tolist()}")
+    if np.max(np.abs(array)) > LARGEST:
+        raise InvalidInputError(
+            f"entries of {name} must be within {LARGEST:g}, so that products stay finite; got "
+            f"{array.tolist()}"
+        )
     return array

@@ -30,8 +30,9 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_expit
 
 from gplconvex._types import FloatArray
+from gplconvex.certificates import Check
 from gplconvex.data import Dataset
-from gplconvex.errors import UnrealizableGradientError
+from gplconvex.errors import CertificateError, UnrealizableGradientError
 from gplconvex.losses import Logistic
 from gplconvex.realization.exact import relative_residual
 from gplconvex.realization.lower_bound import (
@@ -79,7 +80,7 @@ def _without_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Real
     s, off = dot(theta, h)
     # Rounded down: a bound must hold, and at a tie the construction below meets it.
     needed = -(s + off) / KAPPA * (1.0 - 8.0 * UNIT)
-    _require_countable(needed, theta)
+    _require_countable(needed, s, theta)
     k = max(1, math.ceil(needed))
     c = _copies_scale(k, s)
     data = Dataset(-c * h[None, :], [1.0], [k])
@@ -87,11 +88,11 @@ def _without_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Real
     return finish(loss, theta, h, data, proof)
 
 
-def _require_countable(needed: float, theta: FloatArray) -> None:
+def _require_countable(needed: float, s: float, theta: FloatArray) -> None:
     if needed >= 2.0**53:
         raise UnrealizableGradientError(
-            f"{needed:.3g} points are needed, more than the 2^53 that float64 weights can count: the "
-            "gradient is too large along -theta. Move the target closer",
+            f"{needed:.3g} points are needed, more than the 2^53 that float64 weights can count, for a "
+            f"gradient h with theta^T h = {s:.3g}. Move the target closer",
             direction=-theta,
         )
 
@@ -135,7 +136,7 @@ def _with_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realiza
         alone = _inputs(theta, h, sign, [_Group(1, h0, math.log(h0) - math.log1p(-h0))])
         if relative_residual(loss, alone, theta, h) <= REALIZATION_RESIDUAL:
             return finish(loss, theta, h, alone, LowerBound(1, "nonzero"))
-    _require_countable(max(h0, -(s + off) / KAPPA), theta)
+    _require_countable(max(h0, -(s + off) / KAPPA), s, theta)
     k = _fewest_points(h0, s + off)
     candidates = [_inputs(theta, h, sign, groups) for groups in _splits(k, h0, s)]
     data = min(candidates, key=lambda d: max(POLISHED, relative_residual(loss, d, theta, h)))
@@ -184,6 +185,8 @@ def _least_sum_for(k: int, j: int, h0: float) -> tuple[float, float]:
     """
 
     def excess(tau: float) -> float:
+        if tau > 0.0:  # through 1 - a, which does not cancel where h0 is close to j
+            return (j - h0) - j / (1.0 + omega(tau - 1.0)) - (k - j) * _residual_of(-tau)
         return j * _residual_of(tau) - (k - j) * _residual_of(-tau) - h0
 
     width = 1.0
@@ -259,7 +262,8 @@ def _split_outwards(k: int, j: int, h0: float, s: float, tau: float) -> list[_Gr
 
     def follow(z: float) -> tuple[float, float]:
         """Return the other residual's size and predictor."""
-        size = (lead * float(expit(z)) - h) / other
+        size = (lead - h) - lead * float(expit(-z)) if z > 0.0 else lead * float(expit(z)) - h
+        size /= other
         if size <= 0.0:
             return 0.0, 0.0  # below the least number: f vanishes there
         log_rest = (
@@ -286,13 +290,12 @@ def _split_same_sign(k: int, h0: float, s: float) -> list[_Group]:
     p ends at 1 if :math:`h_0 \ge 1` (the parameter is its predictor), otherwise at :math:`h_0`, where
     a vanishes (the parameter is :math:`-\log a`).
     """
-    p = h0 / k
 
     def by_growing(t: float) -> tuple[float, float, float, float]:
         rest = float(log_expit(-t)) if h0 == 1.0 else math.log((h0 - 1.0) + float(expit(-t)))
         log_a = rest - math.log(k - 1)
-        a = math.exp(log_a)
-        return float(expit(t)), t, a, log_a - math.log1p(-a)
+        log_complement = math.log(((k - h0) - float(expit(-t))) / (k - 1))  # of 1 - a
+        return float(expit(t)), t, math.exp(log_a), log_a - log_complement
 
     def by_shrinking(t: float) -> tuple[float, float, float, float]:
         a = math.exp(-t)
@@ -300,9 +303,9 @@ def _split_same_sign(k: int, h0: float, s: float) -> list[_Group]:
         return grown, math.log(grown) - math.log1p(-grown), a, -t - math.log1p(-a)
 
     if h0 >= 1.0:
-        split, start, end = by_growing, math.log(p) - math.log1p(-p), math.inf
+        split, start, end = by_growing, math.log(h0) - math.log(k - h0), math.inf
     else:
-        split, start, end = by_shrinking, -math.log(p), LEAST_LOG
+        split, start, end = by_shrinking, math.log(k) - math.log(h0), LEAST_LOG
 
     def excess(t: float) -> float:
         w, z, a, z_a = split(t)
@@ -375,11 +378,19 @@ def _inputs(theta: FloatArray, h: FloatArray, sign: float, groups: list[_Group])
     counts = np.array([group.count for group in groups])
     w = sign * np.array([group.w for group in groups])
     z = sign * np.array([group.z for group in groups])
-    square = float(slope @ slope)
-    across = h[:-1] - slope * (float(slope @ h[:-1]) / square)
+    length = norm(slope)
+    unit = slope / length
+    across = h[:-1] - unit * float(unit @ h[:-1])
     scaled = w / np.max(np.abs(w))
-    x = np.outer((z - b) / square, slope)
-    x += np.outer(scaled / float(counts @ scaled**2), across / np.max(np.abs(w)))
+    with np.errstate(over="ignore"):
+        x = np.outer((z - b) / length, unit)
+        x += np.outer(scaled / float(counts @ scaled**2), across / np.max(np.abs(w)))
+    largest = float(np.max(np.abs(x)))
+    if not largest < math.inf:
+        clause = Check(
+            "largest input", largest, math.inf, "<", "theta is too small for its intercept"
+        )
+        raise CertificateError("the realized points overflow:", checks=[clause])
     return Dataset(x, np.where(np.signbit(w), 1.0, -1.0), counts)
 
 
@@ -397,9 +408,9 @@ def _constant_predictor(loss: Logistic, theta: FloatArray, h: FloatArray) -> Rea
         direction = np.zeros_like(theta)
         direction[-1] = 1.0
         raise UnrealizableGradientError(
-            f"all coefficients of theta but the intercept are zero, so every point has residual "
-            f"{expit(b):.6g} or {-expit(-b):.6g}; no number of them up to {MOST_RESIDUALS} sums to "
-            f"the intercept's entry of the gradient, {h0:.17g}. Move the target by a little, or "
+            f"all coefficients of theta but the intercept {b:.6g} are zero, so every point has "
+            f"residual {expit(b):.6g} or {-expit(-b):.6g}; no number of them up to {MOST_RESIDUALS} "
+            f"sums to the intercept's entry of the gradient, {h0:.17g}. Move the target by a little, or "
             "change the attacker's nu",
             direction=direction,
         )

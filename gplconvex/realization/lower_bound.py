@@ -23,7 +23,7 @@ from scipy.special import expit, wrightomega
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
-from gplconvex.data import frozen_array
+from gplconvex.data import frozen_array, is_number
 from gplconvex.errors import CertificateError, InvalidInputError
 from gplconvex.losses import Logistic, Loss
 from gplconvex.rounding import UNIT
@@ -99,6 +99,12 @@ class LowerBound:
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             direction, support = content.pop("direction"), content.pop("support")
+            if not (
+                isinstance(content.get("value"), int)
+                and isinstance(content.get("split"), int)
+                and isinstance(content.get("argument"), str)
+            ):
+                raise TypeError("value and split must be integers, argument text")
             return cls(
                 direction=None if direction is None else frozen_array("direction", direction),
                 support=math.inf if support is None else float(support),
@@ -118,25 +124,35 @@ def omega(t: float) -> float:
 
 
 def logit_of(t: float) -> float:
-    r"""Return :math:`\log\omega(t) = t - \omega(t)`, also where omega itself underflows."""
-    return t - omega(t)
+    r"""Return :math:`\log\omega(t) = t - \omega(t)`, by whichever side does not cancel."""
+    return math.log(omega(t)) if t > 0.0 else t - omega(t)
 
 
 def dual_value(k: int, j: int, h0: float, tau: float) -> float:
     r"""Return :math:`\tau h_0 - j f^*(\tau) - (k - j) f^*(-\tau)`, for :math:`h_0 \ge 0`.
 
     By weak duality no k residuals, j of them positive, that sum to :math:`h_0` have a smaller
-    :math:`\sum f(|w_i|)`. Rounded down, so that this holds for the number returned.
+    :math:`\sum f(|w_i|)`. Rounded down, so that this holds for the number returned. For a large tau
+    :math:`\tau h_0 - j\omega(\tau - 1) = \tau (h_0 - j) + j (1 + \log\omega(\tau - 1))` loses nothing to
+    cancellation, and likewise at the other end.
     """
-    gain, first, second = tau * h0, j * omega(tau - 1.0), (k - j) * omega(-tau - 1.0)
-    return gain - first - second - 16.0 * UNIT * (abs(gain) + first + second)
+    if tau > 1.0:
+        terms = (tau * (h0 - j), j * (1.0 + logit_of(tau - 1.0)), -(k - j) * omega(-tau - 1.0))
+    elif tau < -1.0:
+        other = (k - j) * (1.0 + logit_of(-tau - 1.0))
+        terms = (tau * (h0 + (k - j)), other, -j * omega(tau - 1.0))
+    else:
+        terms = (tau * h0, -j * omega(tau - 1.0), -(k - j) * omega(-tau - 1.0))
+    # 64 units: omega itself is good to 32 of them where it is tiny.
+    return math.fsum(terms) - 64.0 * UNIT * math.fsum(map(abs, terms))
 
 
 def dot(theta: FloatArray, h: FloatArray) -> tuple[float, float]:
     """Return theta^T h and a bound of its rounding error."""
     products = (theta * h).tolist()
     exact = math.fsum(products)
-    return exact, UNIT * (math.fsum(map(abs, products)) + abs(exact))
+    underflow = len(products) * 2.0**-1073
+    return exact, UNIT * (math.fsum(map(abs, products)) + abs(exact)) + underflow
 
 
 def fewest_residuals(b: float, h0: float) -> tuple[int, int] | None:
@@ -174,15 +190,18 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
     >>> check_lower_bound(Logistic(), np.array([1.0, 0.0]), np.array([-1.0, 2.0]), proof)
     """
     theta, h = np.asarray(theta, dtype=np.float64), np.asarray(h, dtype=np.float64)
-    if theta.shape != h.shape or theta.ndim != 1:
+    if theta.shape != h.shape or theta.ndim != 1 or theta.size < 1 + loss.intercept:
         raise InvalidInputError(
             f"theta and h must have one shape, (d,) or (d + 1,); got {theta.shape} and {h.shape}"
         )
-    whole = isinstance(bound.value, int) and isinstance(bound.split, int)
-    checks = [
-        Check("value and split are integers", float(whole), 0.0, ">", "they count points"),
-        *_CHECKERS.get(bound.argument, _unknown)(loss, theta, h, bound),
-    ]
+    if not (np.isfinite(theta).all() and np.isfinite(h).all()):
+        raise InvalidInputError(f"theta and h must be finite; got {theta.tolist()}, {h.tolist()}")
+    whole = is_number(bound.value) and is_number(bound.split)
+    whole = whole and isinstance(bound.value, int) and isinstance(bound.split, int)
+    if not whole:
+        clause = Check("value and split are integers", 0.0, 0.0, ">", f"got {bound!r}")
+        raise CertificateError("the lower bound counts points in integers:", checks=[clause])
+    checks = _CHECKERS.get(str(bound.argument), _unknown)(loss, theta, h, bound)
     failing = [check for check in checks if not check.passed]
     if failing:
         raise CertificateError(
@@ -237,8 +256,9 @@ def single_point_mismatch(s: float, off: float, h0: float) -> tuple[float, float
     r"""Return :math:`|s - f(h_0)|` and the rounding in it; a single point needs them equal."""
     if not 0.0 < h0 < 1.0:
         return math.inf, 0.0
-    only = h0 * (math.log(h0) - math.log1p(-h0))
-    return abs(s - only), off + 16.0 * UNIT * abs(only)
+    odds, against = math.log(h0), math.log1p(-h0)
+    rounding = 16.0 * UNIT * h0 * (abs(odds) + abs(against))
+    return abs(s - h0 * (odds - against)), off + rounding
 
 
 def _check_residuals(
@@ -261,7 +281,9 @@ def _check_direction(
     loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound
 ) -> list[Check]:
     if bound.direction is None or np.shape(bound.direction) != theta.shape:
-        return [Check("direction has the shape of theta", 1.0, 0.0, "<=", "it does not")]
+        got = None if bound.direction is None else np.shape(bound.direction)
+        shapes = f"it has {got}, theta {theta.shape}"
+        return [Check("direction has the shape of theta", 1.0, 0.0, "<=", shapes)]
     support = logistic_support(loss, theta, bound.direction)
     along, off = dot(np.asarray(bound.direction, dtype=np.float64), h)
     reach = (bound.value - 1) * support * (1.0 + 8.0 * UNIT)
@@ -288,7 +310,8 @@ def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
     k, s_off = bound.value - 1, dot(theta, h)
     s, h0 = s_off[0] + s_off[1], abs(float(h[-1]))
     if len(bound.multipliers) != 2 or not 0 <= bound.split <= k:
-        return [Check("two multipliers and a split", 1.0, 0.0, "<=", "they are missing")]
+        meaning = f"got multipliers {bound.multipliers}, split {bound.split} for {k} points"
+        return [Check("two multipliers and a split", 1.0, 0.0, "<=", meaning)]
     left, right = bound.multipliers
     checks = [_is_logistic(loss, intercept=True)]
     # The dual value is linear in j with slope f*(-tau) - f*(tau), of the sign of -tau.
@@ -318,9 +341,10 @@ def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
 def _check_constant(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
     fewest = fewest_residuals(float(theta[-1]), float(h[-1]))
     silent = 2 if h[-1] == 0.0 else 0  # one residual is never zero, so h0 = 0 takes a pair
-    needed = math.inf if fewest is None else max(sum(fewest), silent)
+    needed = MOST_RESIDUALS + 1 if fewest is None else max(sum(fewest), silent)
     return [
         _is_logistic(loss, intercept=True),
+        Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
         Check("|theta| without intercept", float(np.abs(theta[:-1]).max()), 0.0, "<=", "is zero"),
         Check("points", bound.value, needed, "<=", "the fewest residuals that sum to h0"),
     ]
