@@ -60,6 +60,11 @@ def moreau_envelope(problem: Problem, user: int, rho: npt.ArrayLike) -> Envelope
     rho : array_like, shape of a model
         The global model that the server sends.
 
+    Returns
+    -------
+    Envelope
+        Value, gradient (the honest report), reply and Hessians.
+
     Raises
     ------
     InvalidInputError

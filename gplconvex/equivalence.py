@@ -49,6 +49,11 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
     target : array_like, shape of a model
         The aimed global model :math:`\rho_\dagger`.
 
+    Returns
+    -------
+    array, shape of a model
+        The report g.
+
     Raises
     ------
     InvalidInputError
@@ -117,6 +122,11 @@ def to_model(problem: Problem, rho: npt.ArrayLike, gradient: npt.ArrayLike) -> F
     gradient : array_like, shape of a model
         The report g.
 
+    Returns
+    -------
+    array, shape of a model
+        The frozen model :math:`\theta_\spadesuit`.
+
     Raises
     ------
     InvalidInputError
@@ -156,6 +166,11 @@ def to_gradient(problem: Problem, rho: npt.ArrayLike, theta: npt.ArrayLike) -> F
         Gives the regularizer and the shape.
     rho, theta : array_like, shape of a model
         The global model and the frozen personal one.
+
+    Returns
+    -------
+    array, shape of a model
+        The report g.
 
     Raises
     ------
@@ -200,6 +215,11 @@ def to_data(
         The attacker's own ridge; default, the one that all users of the problem share.
     domain : Domain
         Where the inputs may lie; default `Unbounded`.
+
+    Returns
+    -------
+    Realization
+        The points and the proof that fewer cannot do.
 
     Raises
     ------
@@ -414,6 +434,11 @@ def reproduce_gradient(
         The attacker's own ridge; default, the one that all users of the problem share.
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
+
+    Returns
+    -------
+    Poisoning
+        Its certificate is that of the attacker alone, whose reply at rho balances -g.
 
     Raises
     ------

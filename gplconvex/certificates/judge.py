@@ -79,6 +79,11 @@ def certify(
     attacker : GradientAttack or ModelAttack, optional
         One more participant, who adds a convex function of rho to F.
 
+    Returns
+    -------
+    Certificate
+        With ``inf`` for what cannot be bounded, and the clause that fails.
+
     Raises
     ------
     InvalidInputError
@@ -155,10 +160,18 @@ def verify(
 ) -> None:
     """Recompute a certificate from the problem and the point, and compare every field.
 
+    Parameters
+    ----------
+    certificate : Certificate
+        The claim.
+    problem, rho, thetas, attacker
+        As for `certify`.
+
     Raises
     ------
     CertificateError
-        If a field differs: text and hash must be equal, numbers within one part in a million.
+        If a field differs: text and hash must be equal, numbers within one part in a million. A
+        machine whose ``numpy.longdouble`` has another precision says so by ``unit_roundoff``.
 
     Examples
     --------

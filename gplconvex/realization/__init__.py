@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray
+from gplconvex.certificates import Check
 from gplconvex.data import float_array
 from gplconvex.domains import Domain, Unbounded
-from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
+from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
@@ -90,9 +91,18 @@ def realize_gradient(
         raise UnsupportedCombinationError(
             f"no construction for the domain {domain!r}: use Unbounded()"
         )
-    if isinstance(loss, LeastSquares):
-        return realize_least_squares(loss, theta, h)
-    return realize_logistic(loss, theta, h)
+    found = (
+        realize_least_squares(loss, theta, h)
+        if isinstance(loss, LeastSquares)
+        else realize_logistic(loss, theta, h)
+    )
+    outside = int(np.sum(~domain.contains(found.dataset.x)))
+    if outside:
+        clause = Check(
+            "points outside the domain", outside, 0.0, "<=", f"they must lie in {domain!r}"
+        )
+        raise CertificateError("realized points left the domain:", checks=[clause])
+    return found
 
 
 def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:

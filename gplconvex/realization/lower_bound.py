@@ -179,10 +179,23 @@ def fewest_residuals(b: float, h0: float) -> tuple[int, int] | None:
 def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> None:
     """Check the argument of a lower bound from scratch; it needs no solver.
 
+    Parameters
+    ----------
+    loss : Loss
+        The loss of a point.
+    theta : array, shape (d,) or (d + 1,)
+        The model.
+    h : array, same shape
+        The gradient.
+    bound : LowerBound
+        The claim: no fewer than ``bound.value`` points have this gradient at theta.
+
     Raises
     ------
     CertificateError
         If the argument does not prove the bound.
+    InvalidInputError
+        If shapes disagree or a number is not finite.
 
     Examples
     --------
