@@ -108,3 +108,13 @@ def reachable_targets(draw: st.DrawFn, problem: gc.Problem) -> np.ndarray:
     """A reachable target: where the honest users settle against some plausible report."""
     attack = gc.GradientAttack(draw(reports(problem)))
     return gc.solve(problem, attacker=attack).require_optimal().rho
+
+
+def example(loss, regularizer, nu=0.3, users=3, rows=10, d=2, seed=0) -> gc.Problem:
+    """One problem of given sizes, the same each time."""
+    rng = np.random.default_rng(seed)
+    datasets = [
+        gc.Dataset(rng.normal(size=(rows, d)), labels(loss, rows, rng), rng.integers(1, 4, rows))
+        for _ in range(users)
+    ]
+    return gc.Problem(loss, regularizer, datasets, nu)

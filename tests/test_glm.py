@@ -24,17 +24,6 @@ ALL = pytest.mark.parametrize("regularizer", REGULARIZERS, ids=lambda r: r.name)
 SCALES = (1e-10, 1e-7, 1e-5, 1e-3, 1e-2, 1e-1, 1.0)
 
 
-def example(loss, regularizer, nu=0.3, users=3, rows=10, d=2, seed=0):
-    rng = np.random.default_rng(seed)
-    datasets = [
-        gc.Dataset(
-            rng.normal(size=(rows, d)), cases.labels(loss, rows, rng), rng.integers(1, 4, rows)
-        )
-        for _ in range(users)
-    ]
-    return gc.Problem(loss, regularizer, datasets, nu)
-
-
 def assert_same_point(one, two):
     """The one optimum is within the certified distances of both."""
     reach = one.certificate.distance + two.certificate.distance
@@ -76,7 +65,7 @@ def perturbed(solution, rng):
 @ALL
 @EVERY_LOSS
 def test_both_methods_find_the_same_certified_optimum(loss, regularizer):
-    problem = example(loss, regularizer)
+    problem = cases.example(loss, regularizer)
     newton, reference = gc.solve(problem), gc.solve(problem, method="cvxpy")
     assert newton.status is gc.Status.OPTIMAL
     assert newton.certificate.relative_gap <= 1e-13
@@ -118,7 +107,7 @@ def test_the_value_is_the_literal_double_sum(problem, data):
 @EVERY_LOSS
 def test_bounds_are_never_below_the_truth(loss, regularizer):
     for seed, nu in enumerate((0.1, (0.05, 2.0, 0.4))):
-        problem = example(loss, regularizer, nu, rows=5, seed=seed)
+        problem = cases.example(loss, regularizer, nu, rows=5, seed=seed)
         best = gc.solve(problem).require_optimal()
         for _, rho, thetas in perturbed(best, np.random.default_rng(seed)):
             certificate = gc.certify(problem, rho, thetas)
@@ -130,7 +119,7 @@ def test_bounds_are_never_below_the_truth(loss, regularizer):
 @EVERY_LOSS
 def test_bounds_are_not_far_from_the_truth(loss, regularizer):
     """So that the check above has teeth."""
-    problem = example(loss, regularizer, 1.0)
+    problem = cases.example(loss, regularizer, 1.0)
     best = gc.solve(problem)
     rho = best.rho + 1e-3
     certificate = gc.certify(problem, rho, [theta + 1e-3 for theta in best.thetas])
@@ -144,7 +133,7 @@ def test_bounds_are_not_far_from_the_truth(loss, regularizer):
 def test_poisson_without_a_ridge_is_certified_by_the_curvature_near_the_point(
     regularizer, intercept
 ):
-    problem = example(gc.Poisson(intercept), regularizer, nu=0.0)
+    problem = cases.example(gc.Poisson(intercept), regularizer, nu=0.0)
     best = gc.solve(problem).require_optimal()
     assert best.certificate.relative_gap <= 1e-12
     assert min(best.certificate.strong_convexity) > 0.0
@@ -173,7 +162,7 @@ def test_poisson_without_a_ridge_and_without_events_has_no_minimizer():
 @ALL
 @pytest.mark.parametrize("intercept", [False, True])
 def test_softmax_without_a_ridge_has_no_bound_because_of_the_gauge(regularizer, intercept):
-    problem = example(gc.Softmax(3, intercept), regularizer, nu=0.0, rows=20)
+    problem = cases.example(gc.Softmax(3, intercept), regularizer, nu=0.0, rows=20)
     solution = gc.solve(problem)
     assert solution.status is gc.Status.UNCERTIFIED
     assert solution.certificate.gap == solution.certificate.distance == math.inf
@@ -191,7 +180,7 @@ def test_softmax_without_a_ridge_has_no_bound_because_of_the_gauge(regularizer, 
 
 
 def test_one_user_with_a_ridge_pins_the_gauge_down():
-    problem = example(gc.Softmax(3), gc.SquaredL2(1.0), nu=(0.5, 0.0, 0.0))
+    problem = cases.example(gc.Softmax(3), gc.SquaredL2(1.0), nu=(0.5, 0.0, 0.0))
     solution = gc.solve(problem)
     assert math.isfinite(solution.certificate.gap)
     assert_same_point(solution, gc.solve(problem, method="cvxpy"))
@@ -200,7 +189,7 @@ def test_one_user_with_a_ridge_pins_the_gauge_down():
 @ALL
 @EVERY_LOSS
 def test_certificates_go_through_json_and_are_verified(loss, regularizer):
-    problem = example(loss, regularizer)
+    problem = cases.example(loss, regularizer)
     solution = gc.solve(problem)
     text = solution.certificate.to_json()
     back = gc.Certificate.from_json(text)
@@ -208,7 +197,7 @@ def test_certificates_go_through_json_and_are_verified(loss, regularizer):
     gc.verify(back, problem, solution.rho, solution.thetas)
     with pytest.raises(gc.CertificateError):
         gc.verify(back, problem, solution.rho + 1e-3, solution.thetas)
-    other = example(loss, regularizer, seed=1)
+    other = cases.example(loss, regularizer, seed=1)
     with pytest.raises(gc.CertificateError):
         gc.verify(back, other, solution.rho, solution.thetas)
     json.loads(text)
@@ -230,155 +219,6 @@ def test_the_curvature_bound_holds_where_one_class_is_certain():
             assert bound[0] >= rayleigh * (1 - mp.mpf(10) ** -13), (k, far)
 
 
-# -- one user ----------------------------------------------------------------------------------------
-
-
-@st.composite
-def local_losses(draw, scale=None):
-    loss = draw(st.sampled_from(LOSSES))
-    d, rows = draw(st.integers(1, 3)), draw(st.integers(0, 4))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    data = gc.Dataset(
-        rng.normal(size=(rows, d)), cases.labels(loss, rows, rng), rng.integers(1, 10**6, rows)
-    )
-    local = LocalLoss(loss, data, draw(st.sampled_from([0.0, 0.1])))
-    size = draw(st.sampled_from([1e-6, 0.1, 1.0, 10.0])) if scale is None else scale
-    return local, size * rng.normal(size=loss.shape(d))
-
-
-def error_of(local, theta, gradient):
-    exact = oracles.local_gradient(local.loss, local.data, local.nu, theta)
-    with mp.workdps(50):
-        computed = oracles.exact(gradient)
-        return oracles.length([a - b for a, b in zip(computed, exact, strict=True)])
-
-
-@settings(max_examples=40)
-@given(local_losses())
-def test_the_certified_gradient_is_within_its_bound_of_the_exact_one(case):
-    local, theta = case
-    gradient, bound = local.certified_gradient(theta)
-    assert gradient.shape == theta.shape
-    assert error_of(local, theta, gradient) <= bound
-    # And the bound is worth having: units of rounding of the terms, whatever they cancel to.
-    x, y, loss = np.abs(local.data.x), local.data.y, local.loss
-    z = loss.predictor(local.data.x, theta)
-    w = np.abs(loss.residual(z, y)) + loss.residual_rounding(z, y, loss.residual(z, y)) / UNIT
-    w += loss.curvature_times(z, y, np.ones_like(z)) + np.abs(z) * (np.abs(w) + 1.0)
-    terms = loss.pullback(x, (w.T * local.data.counts).T)
-    scale = local.nu * np.linalg.norm(theta) + np.linalg.norm(terms)
-    assert bound <= 200 * UNIT * scale + 1e-149
-
-
-@pytest.mark.parametrize("far", [25.0, 36.0, 36.7, 38.0, 200.0])
-@pytest.mark.parametrize("gauge", [0.0, 1e3, 1e6])
-def test_the_certified_gradient_of_a_confident_softmax_far_along_the_gauge(gauge, far):
-    """Where residuals are of the size of rounding, beside predictors that are not."""
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        theta = gauge * rng.normal(size=(3, 1)) + rng.normal(size=(3, 3))
-        x = rng.normal(size=(4, 3))
-        # One class ahead by so much, up to rounding.
-        theta[:, 0] += far * np.linalg.lstsq(x[:3], np.ones(3), rcond=None)[0]
-        data = gc.Dataset(x[:3], np.zeros(3), [1, 1000, 10**9])
-        local = LocalLoss(gc.Softmax(3), data, 0.0)
-        gradient, bound = local.certified_gradient(theta)
-        assert error_of(local, theta, gradient) <= bound
-
-
-@pytest.mark.parametrize("z", [340.0, 400.0, 700.0])
-def test_the_certified_gradient_is_bounded_up_to_where_it_overflows(z):
-    local = LocalLoss(gc.Poisson(), gc.Dataset([[1.0, 0.25]], [3.0]), 0.0)
-    theta = np.array([z, 0.0])
-    gradient, bound = local.certified_gradient(theta)
-    assert error_of(local, theta, gradient) <= bound
-    assert bound <= 1e-12 * np.abs(gradient).sum()
-
-
-@given(local_losses(scale=1.0), st.data())
-def test_gradient_and_hessian_are_differences(case, data):
-    local, theta = case
-    direction = data.draw(cases.models(theta.shape, 1.0))
-    h = 1e-5
-    up, down = theta + h * direction, theta - h * direction
-    scale = 1.0 + np.linalg.norm(local.hessian(theta)) * np.linalg.norm(direction) ** 2
-    scale += abs(local.value(theta))
-    slope = (local.value(up) - local.value(down)) / (2 * h)
-    assert slope == pytest.approx(np.vdot(local.gradient(theta), direction), abs=1e-6 * scale)
-    bend = (local.gradient(up) - local.gradient(down)) / (2 * h)
-    along = (local.hessian(theta) @ direction.ravel()).reshape(theta.shape)
-    np.testing.assert_allclose(bend, along, atol=1e-6 * scale)
-
-
-@given(local_losses(scale=1.0), st.sampled_from([0.0, 1e-6, 0.3]))
-def test_curvature_in_a_ball_is_bounded_from_both_sides(case, radius):
-    local, theta = case
-    lipschitz = local.gradient_lipschitz(theta, radius)
-    mu = local.strong_convexity_near(theta, radius)
-    assert mu >= local.strong_convexity
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        step = rng.normal(size=theta.shape)
-        moved = theta + radius * step / np.linalg.norm(step)
-        spectrum = np.linalg.eigvalsh(local.hessian(moved))
-        assert spectrum[-1] <= lipschitz * (1 + 1e-11)
-        assert mu <= spectrum[0] + 1e-12 * spectrum[-1]
-    if isinstance(local.loss, gc.Softmax):
-        assert mu == local.strong_convexity == 2.0 * local.nu
-        assert lipschitz <= 2.0 * local.nu + np.linalg.eigvalsh(
-            local.loss.gram(local.data.x, 0.5 * local.data.counts)
-        )[-1] * (1 + 1e-9)
-
-
-@ALL
-@EVERY_LOSS
-def test_the_envelope_is_least_and_its_gradient_is_both_of_its_expressions(loss, regularizer):
-    problem = example(loss, regularizer, users=1)
-    rng = np.random.default_rng(1)
-    rho = rng.normal(size=problem.shape)
-    envelope = gc.moreau_envelope(problem, 0, rho)
-    local = problem.locals[0]
-    assert envelope.theta.shape == envelope.gradient.shape == problem.shape
-    assert envelope.hessian.shape == (rho.size,) * 2
-    scale = 1.0 + np.linalg.norm(envelope.gradient)
-    np.testing.assert_allclose(envelope.gradient, local.gradient(envelope.theta), atol=1e-9 * scale)
-    if math.isinf(regularizer.kink):
-        np.testing.assert_array_equal(envelope.theta, rho)
-        return
-    if (envelope.theta != rho).any():
-        pull = regularizer.gradient(rho - envelope.theta)
-        np.testing.assert_allclose(envelope.gradient, pull, atol=1e-9 * scale)
-    for size in (1e-4, 1e-2, 1.0):
-        other = envelope.theta + size * rng.normal(size=rho.shape)
-        assert local.value(other) + regularizer.value(rho - other) >= envelope.value
-    h, direction = 1e-5, rng.normal(size=rho.shape)
-    up, down = (gc.moreau_envelope(problem, 0, rho + t * direction) for t in (h, -h))
-    slope = (up.value - down.value) / (2 * h)
-    assert slope == pytest.approx(np.vdot(envelope.gradient, direction), rel=1e-6, abs=1e-6)
-    bend = (up.gradient - down.gradient) / (2 * h)
-    along = (envelope.hessian @ direction.ravel()).reshape(rho.shape)
-    np.testing.assert_allclose(bend, along, rtol=1e-5, atol=1e-5 * scale)
-
-
-@pytest.mark.parametrize("regularizer", REGULARIZERS[:3], ids=lambda r: r.name)
-@pytest.mark.parametrize("rho", [-4.0, 0.25, 3.0])
-def test_the_poisson_envelope_is_the_minimum_that_a_section_search_finds(regularizer, rho):
-    data = gc.Dataset([[1.5], [-0.5], [2.0]], [1.0, 4.0, 0.0], [1, 2, 1])
-    problem = gc.Problem(gc.Poisson(), regularizer, [data], nu=0.05)
-    value, theta = oracles.reply(problem, 0, rho, reach=20.0)
-    envelope = gc.moreau_envelope(problem, 0, [rho])
-    assert envelope.value == pytest.approx(value, rel=1e-11)
-    assert envelope.theta[0] == pytest.approx(theta, abs=1e-8)
-
-
-@EVERY_LOSS
-def test_a_user_without_data_replies_what_the_ridge_says(loss):
-    problem = gc.Problem(loss, gc.SquaredL2(1.0), [gc.Dataset.empty(2)], nu=1.0)
-    rho = np.random.default_rng(0).normal(size=problem.shape)
-    np.testing.assert_allclose(gc.moreau_envelope(problem, 0, rho).theta, rho / 2, rtol=1e-12)
-    assert not gc.solve(problem).require_optimal().rho.any()
-
-
 # -- attacks -----------------------------------------------------------------------------------------
 
 
@@ -392,7 +232,7 @@ def attackers(problem, rng):
 @ALL
 @EVERY_LOSS
 def test_attacks_move_the_optimum_and_are_certified(loss, regularizer):
-    problem = example(loss, regularizer, rows=6)
+    problem = cases.example(loss, regularizer, rows=6)
     honest = gc.solve(problem)
     rng = np.random.default_rng(0)
     for attacker in attackers(problem, rng):
@@ -415,7 +255,7 @@ def test_attacks_move_the_optimum_and_are_certified(loss, regularizer):
 
 @EVERY_LOSS
 def test_a_required_gradient_makes_the_target_stationary(loss):
-    problem = example(loss, gc.SquaredL2(1.0))
+    problem = cases.example(loss, gc.SquaredL2(1.0))
     target = np.random.default_rng(3).normal(size=problem.shape)
     attack = gc.GradientAttack(gc.required_gradient(problem, target))
     solution = gc.solve(problem, attacker=attack).require_optimal()
@@ -445,7 +285,7 @@ NU = (0.1, 0.3, 0.6)
 
 def two_classes(regularizer, intercept, seed=0):
     """A softmax problem with two classes, and the logistic one that it is."""
-    softmax = example(gc.Softmax(2, intercept), regularizer, NU, seed=seed)
+    softmax = cases.example(gc.Softmax(2, intercept), regularizer, NU, seed=seed)
     rng = np.random.default_rng(seed)
     hard = [gc.Dataset(d.x, rng.integers(2, size=d.n_rows), d.counts) for d in softmax.datasets]
     signs = [gc.Dataset(d.x, 2 * d.y - 1, d.counts) for d in hard]
@@ -551,7 +391,7 @@ def test_a_distribution_is_a_mixture_of_hard_labels(regularizer):
 
 
 def test_a_class_is_the_distribution_that_is_certain_of_it():
-    problem = example(gc.Softmax(3), gc.L2(1.0), rows=7)
+    problem = cases.example(gc.Softmax(3), gc.L2(1.0), rows=7)
     hard = [gc.Dataset(d.x, np.arange(7) % 3, d.counts) for d in problem.datasets]
     rows = [gc.Dataset(d.x, np.eye(3)[d.y.astype(int)], d.counts) for d in hard]
     one, two = (
@@ -578,7 +418,7 @@ def test_a_count_is_as_good_as_repeated_rows(problem):
 
 @pytest.mark.parametrize("intercept", [False, True])
 def test_permuting_the_classes_permutes_the_columns(intercept):
-    problem = example(gc.Softmax(4, intercept), gc.SmoothL2(1.0))
+    problem = cases.example(gc.Softmax(4, intercept), gc.SmoothL2(1.0))
     order = np.array([2, 0, 3, 1])
     hard = [gc.Dataset(d.x, np.arange(10) % 4, d.counts) for d in problem.datasets]
     permuted = [gc.Dataset(d.x, order[d.y.astype(int)], d.counts) for d in hard]
@@ -592,7 +432,7 @@ def test_permuting_the_classes_permutes_the_columns(intercept):
 
 def test_with_a_ridge_the_columns_sum_to_zero():
     for regularizer in REGULARIZERS:
-        solution = gc.solve(example(gc.Softmax(4, intercept=True), regularizer))
+        solution = gc.solve(cases.example(gc.Softmax(4, intercept=True), regularizer))
         for model in (solution.rho, *solution.thetas):
             assert np.abs(model.sum(axis=1)).max() <= 1e-8
 
@@ -616,7 +456,7 @@ def test_the_intercepts_of_softmax_alone_are_the_logarithms_of_the_frequencies()
 
 
 def counts_problem(regularizer, nu=0.1, intercept=False):
-    return example(gc.Poisson(intercept), regularizer, nu, rows=6)
+    return cases.example(gc.Poisson(intercept), regularizer, nu, rows=6)
 
 
 def far_from(problem, size):
@@ -672,7 +512,7 @@ def test_the_envelope_of_poisson_is_finite_however_far_rho_is(regularizer, size)
 
 
 def test_softmax_does_not_overflow():
-    problem = example(gc.Softmax(3), gc.SquaredL2(1.0))
+    problem = cases.example(gc.Softmax(3), gc.SquaredL2(1.0))
     rho = 1e5 * np.random.default_rng(0).normal(size=problem.shape)
     assert math.isfinite(problem.value(rho, [rho] * 3))
     assert math.isfinite(gc.certify(problem, rho, [rho] * 3).distance)
@@ -745,7 +585,7 @@ def test_an_intercept_that_is_no_truth_value_is_refused(loss, intercept):
 
 
 def test_models_of_another_shape_are_refused():
-    problem = example(gc.Softmax(3, intercept=True), gc.L2(1.0))
+    problem = cases.example(gc.Softmax(3, intercept=True), gc.L2(1.0))
     good = np.zeros((3, 3))
     for bad in (np.zeros(3), np.zeros((3, 2)), np.zeros((2, 3)), np.zeros(9), np.zeros((3, 3, 1))):
         with pytest.raises(gc.InvalidInputError, match=r"\(3, 3\)"):
