@@ -55,6 +55,7 @@ def relative_residual(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArra
     return off / norm(h) if h.any() else off
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: int) -> Dataset:
     r"""Move one copy of the first and of the last point so that the gradients sum to h.
 
@@ -63,7 +64,7 @@ def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: i
     :math:`t_i = \tilde\theta^\top\delta_i`. Along theta, and on the intercept, this is a linear system
     for the :math:`t_i`; across theta the two points share what is left in proportion to :math:`w_i`.
     The moved inputs, rounded, are nudged by up to ``reach`` units in the last place to the predictor
-    they are meant to have.
+    they are meant to have. Where a move overflows the points are returned as they are.
     """
     data = _single_out(data)
     singles = [0, data.n_rows - 1] if data.n_rows > 1 else [0]
@@ -84,6 +85,8 @@ def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: i
     rest = features - (dw * t) @ x
     across = rest - slope * (float(slope @ rest) / square)
     moves = np.outer(t / square, slope) + np.outer(w / float(w @ w), across)
+    if not np.isfinite(x + moves).all():
+        return data
     moved = data.x.copy()
     for row, before, move, growth in zip(singles, x, moves, t, strict=True):
         moved[row] = _nudged_to(before, before + move, slope, growth, reach)
@@ -101,6 +104,7 @@ def _nudged_to(
     return nudge(after, slope, float(lacking), reach)
 
 
+@np.errstate(over="ignore")
 def nudge(x: FloatArray, slope: FloatArray, wanted: float, reach: int) -> FloatArray:
     """Move two inputs by up to ``reach`` units in their last place, so that x @ slope grows as wanted.
 

@@ -138,6 +138,7 @@ def _with_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realiza
             return finish(loss, theta, h, alone, LowerBound(1, "nonzero"))
     _require_countable(max(h0, -(s + off) / KAPPA), s, theta)
     k = _fewest_points(h0, s + off)
+    _require_countable(k, s, theta)
     candidates = [_inputs(theta, h, sign, groups) for groups in _splits(k, h0, s)]
     data = min(candidates, key=lambda d: max(POLISHED, relative_residual(loss, d, theta, h)))
     if k == 2 and mismatch <= allowance:
