@@ -20,6 +20,9 @@ from gplconvex.problem import LocalLoss, Problem
 from gplconvex.regularizers import Regularizer
 from gplconvex.solvers.solution import Raw
 
+OPTIONS = {"CLARABEL": {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}}
+"""Clarabel stops at 1e-8 by default, which certifies a distance of 1e-4 only: let it go on."""
+
 
 def solve_cvxpy(
     problem: Problem,
@@ -82,7 +85,7 @@ def solve_cvxpy(
         with warnings.catch_warnings():
             # How accurate the solution is, the certificate will say.
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-            model.solve(solver=solver)
+            model.solve(solver=solver, **OPTIONS.get(solver, {}))
     except cp.SolverError as error:
         raise NotSolvedError(f"{solver} failed: {error}", solution=None) from error
     if rho.value is None:
