@@ -11,3 +11,6 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 RealArray: TypeAlias = npt.NDArray[Any]
 """float64 or the longer type in which certificates accumulate."""
+
+Inputs: TypeAlias = Any
+"""Inputs of points: a dense array (..., m, d), or a sparse one (m, d) of `scipy.sparse`."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from gplconvex._types import FloatArray, IntArray
 from gplconvex.errors import InvalidInputError
@@ -127,9 +128,10 @@ class Dataset:
         """A hexadecimal fingerprint of the contents, by which certificates name their data."""
         if not hasattr(self, "_digest"):
             hasher = hashlib.blake2b(digest_size=16)
-            for array in (self.x, self.y, self.counts):
-                hasher.update(repr(array.shape).encode())
-                hasher.update(np.ascontiguousarray(array).data)
+            arrays = (self.x, self.y, self.counts)
+            hasher.update(repr([array.shape for array in arrays]).encode())
+            for array in arrays:
+                hasher.update(array.data)
             object.__setattr__(self, "_digest", hasher.hexdigest())
         return self._digest
 
@@ -229,6 +231,11 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     return not isinstance(value, int) or abs(value) <= sys.float_info.max
+
+
+def is_sparse(x: Any) -> bool:
+    """Return whether an array is a sparse one of scipy."""
+    return bool(sparse.issparse(x))
 
 
 def _is_reserved(name: str) -> bool:

@@ -18,9 +18,10 @@ from scipy import linalg
 
 from gplconvex._types import FloatArray
 from gplconvex.errors import InvalidInputError
-from gplconvex.newton import Jet, minimize_near
-from gplconvex.problem import LocalLoss, Problem, check_problem
-from gplconvex.regularizers import Regularizer, norm
+from gplconvex.local_losses import LocalLosses
+from gplconvex.newton import TINY, Smooth, minimize_near, solve_positive
+from gplconvex.problem import Problem, check_problem
+from gplconvex.regularizers import Regularizer, lengths
 from gplconvex.rounding import UNIT
 
 
@@ -88,64 +89,91 @@ def moreau_envelope(problem: Problem, user: int, rho: npt.ArrayLike) -> Envelope
     if not isinstance(user, (int, np.integer)) or not 0 <= user < problem.n_users:
         raise InvalidInputError(f"user must be from 0 to {problem.n_users - 1}; got {user!r}")
     rho = problem.check_model("rho", rho)
-    return local_envelope(problem.locals[user], problem.regularizer, rho)
+    one = LocalLosses(problem.loss, [problem.datasets[user]], problem.nu[[user]])
+    found = envelopes(one, problem.regularizer, rho.reshape(1, -1))
+    return Envelope(
+        float(found.value[0]),
+        found.gradient[0].reshape(problem.shape),
+        found.theta[0].reshape(problem.shape),
+        found.hessian[0],
+        found.local_hessian[0],
+    )
 
 
-def local_envelope(
-    local: LocalLoss, regularizer: Regularizer, rho: FloatArray, start: FloatArray | None = None
-) -> Envelope:
-    """Return the envelope of one local loss, starting the search for the reply at ``start``."""
-    shape = rho.shape
+@dataclass(frozen=True)
+class Envelopes:
+    """The envelopes of B users, models being vectors: the fields of `Envelope` with an axis in front."""
 
-    def oracle(point: FloatArray) -> Jet[None]:
-        theta = point.reshape(shape)
-        value = local.value(theta)
-        if not math.isfinite(value):  # overflow far out: a line search steps back from here
-            unknown = np.full((point.size, point.size), math.nan)
-            return Jet(math.inf, unknown[0], unknown, unknown[0], None)
-        hessian = local.hessian(theta)
-        return Jet(value, local.gradient(theta).ravel(), hessian, np.diagonal(hessian), None)
+    value: FloatArray
+    gradient: FloatArray
+    theta: FloatArray
+    hessian: FloatArray
+    local_hessian: FloatArray
+    passes: float
+    """Passes over the data that it took to find them."""
 
-    first = rho if start is None else start
-    found = minimize_near(oracle, regularizer, rho.ravel(), first.ravel())
-    theta = found.point.reshape(shape)
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def envelopes(
+    losses: LocalLosses,
+    regularizer: Regularizer,
+    rho: FloatArray,
+    start: FloatArray | None = None,
+) -> Envelopes:
+    """Return the envelopes of all users at ``rho`` (B, p), searching for replies from ``start``."""
+    passes = 0.0
+
+    def oracle(thetas: FloatArray) -> Smooth[None]:
+        nonlocal passes
+        passes += 1.0
+        hessian = losses.hessian(thetas)
+        units = np.diagonal(hessian, axis1=1, axis2=2)
+        return Smooth(losses.value(thetas), losses.gradient(thetas), hessian, units, None)
+
+    theta, at_reply, _ = minimize_near(oracle, regularizer, rho, rho if start is None else start)
     u = rho - theta
-    from_loss, hessian = found.jet.gradient, found.jet.hessian
-    value = found.jet.value + regularizer.value(u)
-    if math.isinf(regularizer.smoothness) and not u.any():
-        return Envelope(value, from_loss.reshape(shape), theta, hessian, hessian)
+    from_loss, hessian = at_reply.gradient, at_reply.hessian
+    value = at_reply.value + regularizer.value(u)
+    at_kink = np.asarray((regularizer.kink > 0.0) & ~u.any(axis=1))
+    if at_kink.all():
+        return Envelopes(value, from_loss, theta, hessian, hessian, passes)
     curved_at = u
     if regularizer.kink > 0.0:
         # Just beyond a kink less than half of the digits of u are right, or none. At the reply its
         # direction is that of grad L, which is known better.
-        if norm(u) < math.sqrt(UNIT) * norm(rho):
-            u = from_loss.reshape(shape) * (norm(u) / norm(from_loss))
+        away, steep = lengths(u), lengths(from_loss)
+        close = (away < math.sqrt(UNIT) * lengths(rho))[:, None]
+        u = np.where(close, from_loss * (away / steep)[:, None], u)
         # R grows like 1/|u| there: beyond 1e8 H it changes nothing but drowns H in H + R.
-        shortest = 1e-8 * regularizer.kink / norm(hessian) if hessian.any() else 0.0
-        curved_at = u * max(1.0, shortest / norm(u))
+        size = lengths(hessian.reshape(len(hessian), -1))
+        shortest = np.where(size > 0.0, 1e-8 * regularizer.kink / size, 0.0)
+        curved_at = u * np.maximum(1.0, shortest / lengths(u))[:, None]
+        u, curved_at = (np.where(at_kink[:, None], 1.0, v) for v in (u, curved_at))
     # The two expressions of the gradient differ by what the reply is off. One Newton step on it
     # gives grad r + R (H + R)^{-1} (grad L - grad r), which damps the rounding of either.
-    from_regularizer = regularizer.gradient(u).ravel()
+    from_regularizer = regularizer.gradient(u)
     curvature = regularizer.hessian(curved_at)
-    mismatch = np.column_stack([from_loss - from_regularizer, hessian])
-    solved = _solve_sum(hessian, curvature, mismatch)
-    return Envelope(
+    mismatch = np.concatenate([(from_loss - from_regularizer)[..., None], hessian], axis=2)
+    solved = curvature @ _solve_sum(hessian, curvature, mismatch)
+    tied = at_kink[:, None]
+    return Envelopes(
         value,
-        (from_regularizer + curvature @ solved[:, 0]).reshape(shape),
+        np.where(tied, from_loss, from_regularizer + solved[..., 0]),
         theta,
-        curvature @ solved[:, 1:],
+        np.where(tied[..., None], hessian, solved[..., 1:]),
         hessian,
+        passes,
     )
 
 
 def _solve_sum(hessian: FloatArray, curvature: FloatArray, right: FloatArray) -> FloatArray:
     """Solve (H + R) v = b in the units of the diagonal; least squares where H + R is singular."""
     total = hessian + curvature
-    scale = np.sqrt(np.maximum(np.diagonal(total), np.finfo(np.float64).tiny))
-    scaled = total / scale / scale[:, None]
-    try:
-        factor = linalg.cho_factor(scaled, check_finite=False)
-        solved = linalg.cho_solve(factor, right / scale[:, None], check_finite=False)
-    except linalg.LinAlgError:
-        solved = linalg.pinvh(scaled) @ (right / scale[:, None])
-    return np.asarray(solved) / scale[:, None]
+    units = np.diagonal(total, axis1=1, axis2=2)
+    solved = solve_positive(total, units, right)
+    for b in np.flatnonzero(
+        ~np.isfinite(solved).all(axis=(1, 2)) & np.isfinite(total).all(axis=(1, 2))
+    ):
+        scale = np.sqrt(np.maximum(units[b], TINY))[:, None]
+        solved[b] = linalg.pinvh(total[b] / scale / scale.T) @ (right[b] / scale) / scale
+    return solved

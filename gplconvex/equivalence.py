@@ -24,13 +24,13 @@ import numpy.typing as npt
 
 from gplconvex.certificates import Certificate, Check, certify
 from gplconvex.domains import Domain, Unbounded
-from gplconvex.envelope import Envelope, moreau_envelope
+from gplconvex.envelope import Envelopes, envelopes
 from gplconvex.errors import CertificateError, InvalidInputError, UnreachableTargetError
 from gplconvex.participants import GradientAttack, ModelAttack, check_plausible
 from gplconvex.problem import Problem, check_nu, check_problem
 from gplconvex.realization import LowerBound, Realization, check_lower_bound, realize_gradient
 from gplconvex.realization.exact import missing_gradient
-from gplconvex.regularizers import L2, norm, rounding_of
+from gplconvex.regularizers import L2, lengths, norm, rounding_of
 from gplconvex.rounding import REALIZATION_RESIDUAL
 from gplconvex.solvers import solve
 
@@ -79,13 +79,14 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
     return _needed(problem, target, _envelopes(problem, target))
 
 
-def _envelopes(problem: Problem, rho: FloatArray) -> list[Envelope]:
-    return [moreau_envelope(problem, n, rho) for n in range(problem.n_users)]
+def _envelopes(problem: Problem, rho: FloatArray) -> Envelopes:
+    anchors = np.tile(rho.ravel(), (problem.n_users, 1))
+    return envelopes(problem.local_losses, problem.regularizer, anchors)
 
 
-def _needed(problem: Problem, target: FloatArray, envelopes: list[Envelope]) -> FloatArray:
+def _needed(problem: Problem, target: FloatArray, honest: Envelopes) -> FloatArray:
     """Return minus the sum of the honest reports, if it is a gradient that r can have."""
-    pull: FloatArray = np.sum([envelope.gradient for envelope in envelopes], axis=0)
+    pull: FloatArray = np.sum(honest.gradient, axis=0).reshape(problem.shape)
     if not np.isfinite(pull).all():
         raise InvalidInputError(
             f"the reports of the honest users overflow at a target of size {norm(target):.3g}: "
@@ -152,7 +153,7 @@ def to_model(problem: Problem, rho: npt.ArrayLike, gradient: npt.ArrayLike) -> F
             f"no model has this gradient under {problem.regularizer!r}: its norm must be strictly "
             f"less than {problem.regularizer.radius:g}; got {norm(g):.17g}. Scale it down"
         )
-    return rho - problem.regularizer.inverse_gradient(g)
+    return rho - problem.regularizer.inverse_gradient(g.ravel()).reshape(g.shape)
 
 
 def to_gradient(problem: Problem, rho: npt.ArrayLike, theta: npt.ArrayLike) -> FloatArray:
@@ -190,7 +191,8 @@ def to_gradient(problem: Problem, rho: npt.ArrayLike, theta: npt.ArrayLike) -> F
     """
     check_problem(problem)
     rho = problem.check_model("rho", rho)
-    return problem.regularizer.gradient(rho - problem.check_model("theta", theta))
+    u = rho - problem.check_model("theta", theta)
+    return problem.regularizer.gradient(u.ravel()).reshape(u.shape)
 
 
 def to_data(
@@ -342,8 +344,8 @@ class Poisoning:
         check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
         missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
         # No points at all are right where h is the rounding of what the honest users report.
-        reports = [envelope.gradient for envelope in _envelopes(self.poisoned, self.target)[:-1]]
-        scale = sum(map(norm, (self.gradient, h - self.gradient, *reports)))
+        reports = _envelopes(self.poisoned, self.target).gradient[:-1]
+        scale = norm(self.gradient) + norm(h - self.gradient) + math.fsum(lengths(reports))
         if not missing <= REALIZATION_RESIDUAL * scale:
             clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
             raise CertificateError("the points miss the gradient:", checks=[clause])
@@ -401,13 +403,13 @@ def poison(
     check_problem(problem)
     target = problem.check_model("target", target)
     ridge = _attacker_nu(problem, nu)
-    envelopes = _envelopes(problem, target)
-    gradient = _needed(problem, target, envelopes)
+    honest = _envelopes(problem, target)
+    gradient = _needed(problem, target, honest)
     theta = to_model(problem, target, gradient)
-    off = _rounding_of_pull(problem, envelopes)
+    off = _rounding_of_pull(problem, honest)
     realization = _realize(problem, theta, gradient, ridge, domain, off)
     poisoned = problem.with_user(realization.dataset, ridge)
-    thetas = (*(envelope.theta for envelope in envelopes), theta)
+    thetas = (*honest.theta.reshape(-1, *problem.shape), theta)
     certificate = certify(poisoned, target, thetas)
     return _poisoning(realization, target, gradient, theta, poisoned, thetas, certificate)
 
@@ -453,7 +455,7 @@ def reproduce_gradient(
 
     Examples
     --------
-    >>> from gplconvex import Dataset, Logistic, SmoothL2
+    >>> from gplconvex import Dataset, Logistic, SmoothL2, moreau_envelope
     >>> honest = Problem(Logistic(), SmoothL2(1.0), [Dataset([[1.0, 2.0]], [1.0])], nu=0.1)
     >>> attack = reproduce_gradient(honest, [1.0, 1.0], [0.3, -0.6])
     >>> attacker = attack.poisoned.n_users - 1
@@ -467,7 +469,7 @@ def reproduce_gradient(
     theta = to_model(problem, rho, g)
     realization = to_data(problem, theta, g, nu=ridge, domain=domain)
     poisoned = problem.with_user(realization.dataset, ridge)
-    replies = [envelope.theta for envelope in _envelopes(problem, rho)]
+    replies = _envelopes(problem, rho).theta.reshape(-1, *problem.shape)
     alone = Problem(problem.loss, problem.regularizer, [realization.dataset], ridge)
     certificate = certify(alone, rho, [theta], attacker=GradientAttack(-g))
     return _poisoning(realization, rho, g, theta, poisoned, (*replies, theta), certificate)
@@ -498,13 +500,10 @@ def _poisoning(
     )
 
 
-def _rounding_of_pull(problem: Problem, envelopes: list[Envelope]) -> float:
+def _rounding_of_pull(problem: Problem, honest: Envelopes) -> float:
     """Return how far the computed pull may be from the exact one, reply by reply."""
-    off = 0.0
-    for local, envelope in zip(problem.locals, envelopes, strict=True):
-        exact, rounding = local.certified_gradient(envelope.theta)
-        off += rounding + norm(envelope.gradient - exact)
-    return 4.0 * off
+    exact, rounding = problem.local_losses.certified_gradient(honest.theta)
+    return 4.0 * math.fsum(rounding + lengths(honest.gradient - exact))
 
 
 def _attacker_nu(problem: Problem, nu: float | None) -> float:

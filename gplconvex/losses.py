@@ -10,21 +10,27 @@ columns. The gradient of a point is :math:`x\,w^\top` with the residual
 class states :math:`\varphi`, its two derivatives, bounds of the second on an interval, the labels it
 accepts and its cvxpy atom. Everything else (values and gradients over a dataset, Hessians, rounding
 bounds, the cvxpy model, validation) is derived from these.
+
+Arrays of points may have leading axes, one user or one of anything an index: inputs (..., m, d),
+labels and predictors (..., m) or (..., m, K), models (..., d) or (..., d, K). Inputs of one user may
+be a sparse matrix (m, d).
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
-from gplconvex._types import FloatArray, RealArray
-from gplconvex.data import Dataset
+from gplconvex._types import FloatArray, Inputs, RealArray
+from gplconvex.data import Dataset, is_sparse
 from gplconvex.errors import InvalidInputError
 from gplconvex.rounding import SIMPLEX, UNIT
 
@@ -46,6 +52,8 @@ class Loss(ABC):
     name: ClassVar[str]
     label_rule: ClassVar[str]
     """The labels that are accepted, in words, for error messages."""
+    curvature_range: ClassVar[tuple[float, float]]
+    r"""Bounds of the eigenvalues of :math:`\varphi''` over all predictors and labels."""
     intercept: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -65,21 +73,21 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`\varphi(z, y)` of every point, shape (m,)."""
+        r"""Return :math:`\varphi(z, y)` of every point, shape (..., m)."""
 
     @abstractmethod
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`w = \varphi'(z, y)` of every point: (m,), or (m, K)."""
+        r"""Return :math:`w = \varphi'(z, y)` of every point: (..., m), or (..., m, K)."""
 
     @abstractmethod
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`\varphi''(z, y) \ge 0` of every point: (m,), or (m, K, K)."""
+        r"""Return :math:`\varphi''(z, y) \ge 0` of every point: (..., m), or (..., m, K, K)."""
 
     @abstractmethod
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        r"""Return bounds of :math:`\varphi''(z, y)` over ``low <= z <= high``, two arrays (m,).
+        r"""Return bounds of :math:`\varphi''(z, y)` over ``low <= z <= high``, two arrays (..., m).
 
         The least and the greatest value, or for K numbers a lower and an upper bound of the
         eigenvalues. The interval may be infinite. Certificates rest on these bounds.
@@ -103,35 +111,52 @@ class Loss(ABC):
         r"""Return :math:`\varphi''(z, y)\, v` of every point, v and the result shaped like z."""
         return self.curvature(z, y) * v
 
-    def predictor(self, x: RealArray, theta: RealArray) -> RealArray:
-        r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (m,) or (m, K)."""
-        return x @ theta[:-1] + theta[-1] if self.intercept else x @ theta
+    def predictor(self, x: Inputs, theta: RealArray) -> RealArray:
+        r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (..., m) or (..., m, K)."""
+        columns = theta if theta.ndim == x.ndim else theta[..., None]
+        z = x @ columns[..., :-1, :] + columns[..., -1:, :] if self.intercept else x @ columns
+        return np.asarray(z if theta.ndim == x.ndim else z[..., 0])
 
-    def pullback(self, x: RealArray, weights: RealArray) -> RealArray:
+    def pullback(self, x: Inputs, weights: RealArray) -> RealArray:
         r"""Return :math:`\sum_i x_i w_i^\top`, the adjoint of `predictor`."""
-        features = x.T @ weights
-        if not self.intercept:
-            return features
-        return np.concatenate([features, weights.sum(axis=0)[None]])
+        columns = weights if weights.ndim == x.ndim else weights[..., None]
+        features = _transposed(x) @ columns
+        if self.intercept:
+            features = np.concatenate([features, columns.sum(axis=-2, keepdims=True)], axis=-2)
+        return np.asarray(features if weights.ndim == x.ndim else features[..., 0])
 
     @np.errstate(over="ignore", invalid="ignore")
-    def gram(self, x: FloatArray, weights: FloatArray) -> FloatArray:
+    def gram(self, x: Inputs, weights: FloatArray) -> FloatArray:
         r"""Return :math:`\sum_i x_i x_i^\top \otimes W_i`, the intercept's rows and columns included.
 
-        ``weights`` are numbers (m,), and the result is (p, p); or matrices (m, K, K), and the result
-        is (p K, p K), in the order of the entries of theta.
+        ``weights`` are numbers (..., m), and the result is (..., p, p); or matrices (..., m, K, K),
+        and the result is (..., p K, p K), in the order of the entries of theta.
         """
-        if self.intercept:
-            x = np.column_stack([x, np.ones(len(x))])
-        if weights.ndim == 1:
-            return (x * weights[:, None]).T @ x
-        p, k = x.shape[1], weights.shape[1]
-        gram = np.empty((p, k, p, k))
-        for a in range(k):
-            for b in range(a + 1):
-                gram[:, a, :, b] = (x * weights[:, a, b, None]).T @ x
-                gram[:, b, :, a] = gram[:, a, :, b]
-        return gram.reshape(p * k, p * k)
+        if weights.ndim < x.ndim:
+            return self._weighted_gram(x, weights)
+        k = weights.shape[-1]
+        rows = [
+            np.stack([self._weighted_gram(x, weights[..., a, b]) for b in range(k)], axis=-1)
+            for a in range(k)
+        ]
+        blocks = np.stack(rows, axis=-3)  # (..., p, K, p, K)
+        n = blocks.shape[-2] * k
+        return blocks.reshape(*blocks.shape[:-4], n, n)
+
+    def _weighted_gram(self, x: Inputs, weights: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_i w_i x_i x_i^\top`, the intercept included, shape (..., p, p)."""
+        weighted = x if np.all(weights == 1.0) else _row_scaled(x, weights)
+        gram = _transposed(x) @ weighted
+        if is_sparse(gram):
+            gram = gram.toarray()
+        if not self.intercept:
+            return np.asarray(gram)
+        d = x.shape[-1]
+        bordered = np.empty((*weights.shape[:-1], d + 1, d + 1))
+        bordered[..., :d, :d] = gram
+        bordered[..., :d, d] = bordered[..., d, :d] = (_transposed(x) @ weights[..., None])[..., 0]
+        bordered[..., d, d] = weights.sum(axis=-1)
+        return bordered
 
     def check_labels(self, data: Dataset, where: str = "") -> None:
         """Raise `InvalidInputError`, naming the row, when a label is outside the loss's set."""
@@ -146,6 +171,14 @@ class Loss(ABC):
             raise InvalidInputError(
                 f"{where}{self.name} takes {self.label_rule}; row {row} has y = {data.y[row]:g}"
             )
+
+
+def _transposed(x: Inputs) -> Inputs:
+    return x.T if is_sparse(x) else np.swapaxes(x, -1, -2)
+
+
+def _row_scaled(x: Inputs, weights: FloatArray) -> Inputs:
+    return sparse.diags_array(weights) @ x if is_sparse(x) else x * weights[..., None]
 
 
 @dataclass(frozen=True)
@@ -168,6 +201,7 @@ class LeastSquares(Loss):
     intercept: bool = False
     name: ClassVar[str] = "least-squares"
     label_rule: ClassVar[str] = "any finite real label"
+    curvature_range: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
         """Accept every finite number."""
@@ -219,6 +253,7 @@ class Logistic(Loss):
     intercept: bool = False
     name: ClassVar[str] = "logistic"
     label_rule: ClassVar[str] = "labels -1 and +1 (map 0/1 labels with 2 * y - 1)"
+    curvature_range: ClassVar[tuple[float, float]] = (0.0, 0.25)
 
     def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
         """Accept -1 and +1."""
@@ -275,6 +310,7 @@ class Poisson(Loss):
     intercept: bool = False
     name: ClassVar[str] = "poisson"
     label_rule: ClassVar[str] = "counts 0, 1, 2, ..."
+    curvature_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     def accepts(self, y: FloatArray) -> npt.NDArray[np.bool_]:
         """Accept integers from 0."""
@@ -340,6 +376,7 @@ class Softmax(Loss):
     intercept: bool = False
     name: ClassVar[str] = "softmax"
     label_rule: ClassVar[str] = "classes 0, ..., n_classes - 1, or one distribution a row"
+    curvature_range: ClassVar[tuple[float, float]] = (0.0, 0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -377,44 +414,44 @@ class Softmax(Loss):
                 f"{data.y[row].tolist()}, sums to {data.y[row].sum():.17g}"
             )
 
-    def distributions(self, y: FloatArray) -> FloatArray:
-        """Return the labels as rows of a matrix (m, K)."""
-        return np.eye(self.n_classes)[y.astype(np.intp)] if y.ndim == 1 else y
+    def distributions(self, y: FloatArray, z: Any) -> FloatArray:
+        """Return the labels as distributions, an array like z: (..., m, K)."""
+        return np.eye(self.n_classes)[y.astype(np.intp)] if y.ndim < z.ndim else y
 
     def value(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`-y^\top \log p(z)`, without overflow."""
-        return np.asarray(-np.sum(self.distributions(y) * log_softmax(z, axis=1), axis=1))
+        return np.asarray(-np.sum(self.distributions(y, z) * log_softmax(z, axis=-1), axis=-1))
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`p(z) - y`; at a certain label from the other classes, without cancellation."""
-        p, labels = softmax(z, axis=1), self.distributions(y)
+        p, labels = softmax(z, axis=-1), self.distributions(y, z)
         w = p - labels
         certain = labels == 1.0
-        others = np.where(certain, 0.0, p).sum(axis=1)
-        return np.where(certain, -others[:, None], w)
+        others = np.where(certain, 0.0, p).sum(axis=-1)
+        return np.where(certain, -others[..., None], w)
 
     def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
         """Return what the exponents, the sums, and a label strictly between 0 and 1 may cost."""
-        labels = self.distributions(y)
-        spread = np.max(z, axis=1, keepdims=True) - z
+        labels = self.distributions(y, z)
+        spread = np.max(z, axis=-1, keepdims=True) - z
         certain = labels == 1.0
-        spread = np.where(certain, spread.max(axis=1, keepdims=True), spread)
+        spread = np.where(certain, spread.max(axis=-1, keepdims=True), spread)
         partial = np.where((labels == 0.0) | certain, 0.0, labels)
         units = 8.0 + self.n_classes + np.abs(spread)
         return np.asarray(UNIT * units * (np.abs(w) + 2.0 * partial))
 
     def curvature(self, z: FloatArray, y: FloatArray) -> FloatArray:
-        r"""Return :math:`\mathrm{diag}(p) - p p^\top` of every point, shape (m, K, K)."""
-        p: FloatArray = softmax(z, axis=1)
-        curvature = -p[:, :, None] * p[:, None, :]
+        r"""Return :math:`\mathrm{diag}(p) - p p^\top` of every point, shape (..., m, K, K)."""
+        p: FloatArray = softmax(z, axis=-1)
+        curvature = -p[..., :, None] * p[..., None, :]
         diagonal = np.arange(self.n_classes)
-        curvature[:, diagonal, diagonal] = 0.0
-        curvature[:, diagonal, diagonal] = -curvature.sum(axis=2)  # p (1 - p), for p near 1 too
+        curvature[..., diagonal, diagonal] = 0.0
+        curvature[..., diagonal, diagonal] = -curvature.sum(axis=-1)  # p (1 - p), for p near 1 too
         return curvature
 
     def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
         r"""Return :math:`(\mathrm{diag}(p) - p p^\top)\,v`."""
-        return np.asarray(np.einsum("mkl,ml->mk", self.curvature(z, y), v))
+        return np.asarray(np.einsum("...kl,...l->...k", self.curvature(z, y), v))
 
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray
@@ -424,19 +461,19 @@ class Softmax(Loss):
         nearest = np.clip(0.0, least, most)  # p (1 - p) is largest where the odds are even
         variance = expit(nearest) * expit(-nearest)
         variance *= 1.0 + UNIT * (64.0 + 8.0 * np.where(np.isfinite(nearest), np.abs(nearest), 0.0))
-        greatest = np.minimum(0.5, 2.0 * np.max(variance, axis=1, initial=0.0))
-        return np.zeros(len(greatest)), greatest
+        greatest = np.minimum(0.5, 2.0 * np.max(variance, axis=-1, initial=0.0))
+        return np.zeros_like(greatest), greatest
 
     def _log_odds(self, own: FloatArray, others: FloatArray) -> FloatArray:
         """Return the log-odds of each class, from its own logit and those of the others."""
         columns = [
-            own[:, k] - logsumexp(np.delete(others, k, axis=1), axis=1)
+            own[..., k] - logsumexp(np.delete(others, k, axis=-1), axis=-1)
             for k in range(self.n_classes)
         ]
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=-1)
 
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`\log\sum_k e^{z_k} - y^\top z` for cvxpy."""
         import cvxpy as cp
 
-        return cp.log_sum_exp(z, axis=1) - cp.sum(cp.multiply(self.distributions(y), z), axis=1)
+        return cp.log_sum_exp(z, axis=1) - cp.sum(cp.multiply(self.distributions(y, z), z), axis=1)

@@ -1,8 +1,8 @@
-r"""Damped Newton for smooth convex functions, and for such a function plus a regularizer.
+"""Newton's method with a line search, for many smooth convex functions at once, and next to a kink.
 
-Both the reply of one user (minimize :math:`L_n + r(\rho - \cdot)`) and the problem of the server
-(minimize the sum of the envelopes) are small smooth convex problems with a cheap Hessian. The one
-routine here serves both. It has no tolerance: it stops when rounding stops it, and the certificate
+Local problems (the replies of all users) and the server's problem are smooth convex problems with a
+cheap Hessian. The one routine here serves both: it minimizes B functions of p variables each, all of
+them in every numpy call. It has no tolerance: it stops when rounding stops it, and the certificate
 decides afterwards whether the point is good enough.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import linalg
+import numpy.typing as npt
 
 from gplconvex._types import FloatArray
-from gplconvex.regularizers import Regularizer, norm
+from gplconvex.regularizers import Regularizer, lengths
 from gplconvex.rounding import UNIT
 
 SHIFTS = (0.0, 1e-6, 1e-2, 1.0)
@@ -26,152 +26,235 @@ SHIFTS = (0.0, 1e-6, 1e-2, 1.0)
 MAX_ITERATIONS = 200
 """Newton steps before giving up; convex problems that have a minimizer take 5 to 30."""
 
-Extra = TypeVar("Extra", covariant=True)
+TINY = float(np.finfo(np.float64).tiny)
+
+Extra = TypeVar("Extra")
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Jet(Generic[Extra]):
-    """A function at one point.
+    """B functions, each at one point.
 
     Attributes
     ----------
-    value : float
-    gradient : array, shape (p,)
-    hessian : array, shape (p, p)
-    units : array, shape (p,)
+    value : array, shape (B,)
+    gradient : array, shape (B, p)
+    units : array, shape (B, p)
         A positive curvature for each coordinate, the scale in which "small" is meant: the diagonal
         of the Hessian, or of a larger one where the Hessian may vanish.
+    newton_step : callable
+        Maps a shift s to the steps :math:`-(A + s D)^{-1} g`, shape (B, p), A being the Hessian and
+        D the units; NaN where A + s D is singular.
     extra : object
         What else was computed on the way.
-    floor : float
+    floor : array, shape (B,), or 0
         A gradient of at most this norm is nothing but rounding.
     """
 
-    value: float
+    value: FloatArray
     gradient: FloatArray
-    hessian: FloatArray
     units: FloatArray
+    newton_step: Callable[[float], FloatArray]
     extra: Extra
-    floor: float = 0.0
+    floor: FloatArray | float = 0.0
+
+
+def dense_jet(
+    value: FloatArray,
+    gradient: FloatArray,
+    hessian: FloatArray,
+    units: FloatArray,
+    extra: Extra,
+    floor: FloatArray | float = 0.0,
+) -> Jet[Extra]:
+    """Return the jet of functions whose Hessians are matrices, shape (B, p, p)."""
+    return Jet(
+        value,
+        gradient,
+        units,
+        lambda shift: -solve_positive(hessian, units, gradient[..., None], shift)[..., 0],
+        extra,
+        floor,
+    )
 
 
 @dataclass(frozen=True)
 class Minimum(Generic[Extra]):
-    """Where `minimize` stopped: the point (p,), the function there, the steps taken."""
+    """Where `minimize` stopped: the points (B, p), the functions there, the steps taken."""
 
     point: FloatArray
     jet: Jet[Extra]
     iterations: int
 
 
-def solve_shifted(jet: Jet[Extra], shift: float) -> FloatArray | None:
-    r"""Return the Newton step :math:`-(A + s D)^{-1} g`, D the units; None if A + s D is singular.
+def solve_positive(
+    matrices: FloatArray, units: FloatArray, right: FloatArray, shift: float = 0.0
+) -> FloatArray:
+    r"""Return :math:`(A + s D)^{-1} b` of symmetric matrices (B, p, p) and right sides (B, p, k).
 
-    The system is scaled to units of 1, so that the step does not depend on those of the features.
+    The systems are scaled to units D of 1, so that the result does not depend on those of the
+    features. NaN where A + s D is not positive definite beyond rounding.
     """
-    scale = np.sqrt(np.maximum(jet.units, np.finfo(np.float64).tiny))
-    scaled = jet.hessian / scale / scale[:, None] + shift * np.eye(len(scale))
+    p = matrices.shape[-1]
+    scale = np.sqrt(np.maximum(units, TINY))
+    scaled = matrices / scale[:, None, :] / scale[:, :, None] + shift * np.eye(p)
+    definite = np.square(_least_pivot(scaled)) > 4.0 * UNIT * p
+    scaled = np.where(definite[:, None, None], scaled, np.eye(p))
+    solved = np.linalg.solve(scaled, right / scale[:, :, None]) / scale[:, :, None]
+    solved[~definite] = math.nan
+    return solved
+
+
+def _least_pivot(matrices: FloatArray) -> FloatArray:
+    """Return the least diagonal entry of the Cholesky factors, 0 where there is none, shape (B,)."""
     try:
-        factor, lower = linalg.cho_factor(scaled, check_finite=False)
-    except linalg.LinAlgError:
-        return None
-    if np.min(np.diagonal(factor)) ** 2 <= 4.0 * UNIT * len(scale):
-        return None
-    solved = linalg.cho_solve((factor, lower), jet.gradient / scale, check_finite=False)
-    return -np.asarray(solved) / scale
+        factors = np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.zeros(1)
+        return np.concatenate([_least_pivot(matrix[None]) for matrix in matrices])
+    return np.asarray(np.min(np.diagonal(factors, axis1=1, axis2=2), axis=1))
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def minimize(oracle: Callable[[FloatArray], Jet[Extra]], start: FloatArray) -> Minimum[Extra]:
-    r"""Minimize a smooth convex function by Newton's method with a line search.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def minimize(
+    oracle: Callable[[FloatArray], Jet[Extra]],
+    start: FloatArray,
+    active: Mask | None = None,
+    report: Callable[[FloatArray, Jet[Extra]], bool] = lambda point, jet: False,
+) -> Minimum[Extra]:
+    r"""Minimize smooth convex functions by Newton's method with a line search.
 
-    A step t along p, with :math:`\varphi(t) = f(x + t p)`, is accepted when it does not overshoot
+    A step t along d, with :math:`\varphi(t) = f(x + t d)`, is accepted when it does not overshoot
     (:math:`\varphi'(t) \le 0`, so that a convex f has decreased, even where rounding hides it),
     when the value decreases enough (Armijo), or when a slope
     :math:`|\varphi'(t)| \le |\varphi'(0)|/2` comes with a value that is equal up to rounding
     (approximate Wolfe condition; W. Hager and H. Zhang, SIAM J. Optim. 16, 2005). Where the Hessian
     is singular, or its step leads nowhere, the step with a shifted Hessian is tried.
-    The iteration ends when the Newton decrement is below the rounding of the value, or the step below
-    that of the point, and the step does not halve the gradient (in its units).
+    The iteration of a function ends when the Newton decrement is below the rounding of the value, or
+    the step below that of the point, and the step does not halve the gradient (in its units).
 
     Parameters
     ----------
     oracle : callable
-        Maps a point (p,) to its `Jet`.
-    start : array, shape (p,)
-        Where to start; 0 where the function overflows there.
+        Maps points (B, p) to the `Jet` of the functions there.
+    start : array, shape (B, p)
+        Where to start; 0 where a function overflows there.
+    active : array of bool, shape (B,), optional
+        Which functions to minimize; the points of the others stay.
+    report : callable, optional
+        Called with the points and their jet after each step; True ends the iteration.
     """
     point, jet = start, oracle(start)
-    if not math.isfinite(jet.value):
-        point = np.zeros_like(start)
+    done = np.zeros(len(start), dtype=bool) if active is None else ~active
+    overflowing = ~done & ~np.isfinite(jet.value)
+    if overflowing.any():
+        point = np.where(overflowing[:, None], 0.0, start)
         jet = oracle(point)
-    best_point, best_jet, best_size = point, jet, _scaled_size(jet)
-    stalled = False
-    for iteration in range(MAX_ITERATIONS):
-        if stalled or norm(jet.gradient) <= jet.floor:
-            return Minimum(best_point, best_jet, iteration)
-        noise = 8.0 * UNIT * (abs(jet.value) + math.sqrt(abs(jet.value)) + UNIT)
-        for shift in SHIFTS:
-            step = solve_shifted(jet, shift)
-            if step is not None:
-                found = _search_line(oracle, point, jet, step, noise)
-                if found is not None:
-                    break
-        else:
-            return Minimum(best_point, best_jet, iteration)
-        settled = -float(jet.gradient @ step) <= noise or bool(
-            np.all(np.abs(step) <= 4.0 * UNIT * np.abs(point))
-        )
-        point, jet = found
+    best, best_size, best_jet = point, _scaled_size(jet), jet
+    iterations = 0
+    while iterations < MAX_ITERATIONS:
+        done = done | (lengths(jet.gradient) <= jet.floor)
+        if done.all():
+            break
+        noise = 8.0 * UNIT * (np.abs(jet.value) + np.sqrt(np.abs(jet.value)) + UNIT)
+        step, length, new_jet = _take_steps(oracle, point, jet, ~done, noise)
+        moved = length > 0.0
+        if not moved.any():
+            break
+        decrement = -np.sum(jet.gradient * step, axis=1)
+        negligible = np.all(np.abs(step) <= 4.0 * UNIT * np.abs(point), axis=1)
+        settled = (decrement <= noise) | negligible
+        point, jet = point + length[:, None] * step, new_jet
         size = _scaled_size(jet)
-        stalled = settled and size > 0.5 * best_size
-        if size < best_size or not settled:
-            best_point, best_jet, best_size = point, jet, size
-    return Minimum(best_point, best_jet, MAX_ITERATIONS)
+        better = moved & ((size < best_size) | ~settled)
+        done = done | ~moved | (settled & (size > 0.5 * best_size))
+        if better.all():
+            best, best_size, best_jet = point, size, jet
+        elif better.any():
+            best = np.where(better[:, None], point, best)
+            best_size = np.where(better, size, best_size)
+            best_jet = oracle(best)
+        iterations += 1
+        if report(point, jet):
+            break
+    return Minimum(best, best_jet, iterations)
 
 
-def _search_line(
+def _take_steps(
     oracle: Callable[[FloatArray], Jet[Extra]],
     point: FloatArray,
     jet: Jet[Extra],
-    step: FloatArray,
-    noise: float,
-) -> tuple[FloatArray, Jet[Extra]] | None:
-    """Return an acceptable point along ``step`` with its jet, or None if there is none."""
-    slope = float(jet.gradient @ step)
-    if not (math.isfinite(slope) and slope < 0.0):
-        return None
-    length = 1.0
-    while length >= 1e-12:
-        trial = point + length * step
-        trial_jet = oracle(trial)
-        trial_slope = float(trial_jet.gradient @ step)
-        if math.isfinite(trial_jet.value) and (
-            (trial_slope <= 0.0 and trial_jet.value <= jet.value + 1e4 * noise)
-            or trial_jet.value <= jet.value + 1e-4 * length * slope
-            or (trial_jet.value <= jet.value + noise and trial_slope <= -0.5 * slope)
-        ):
-            return trial, trial_jet
-        # Where the secant of the slopes vanishes, but not too far nor too near.
-        secant = slope / (slope - trial_slope) if math.isfinite(trial_slope) else 0.5
-        length *= min(max(secant, 0.05), 0.5)
-    return None
+    wanted: Mask,
+    noise: FloatArray,
+) -> tuple[FloatArray, FloatArray, Jet[Extra]]:
+    """Return acceptable steps, their lengths (0 where there is none) and the jet where they lead."""
+    steps, length = np.zeros_like(point), np.zeros(len(point))
+    new_jet = jet
+    for shift in SHIFTS:
+        step = jet.newton_step(shift)
+        slope = np.sum(jet.gradient * step, axis=1)
+        pending = wanted & np.isfinite(slope) & (slope < 0.0)
+        steps = np.where(pending[:, None], step, steps)
+        length[pending] = 1.0
+        # A step that promises less than the noise is tried once: where even rounding says no, it is
+        # all that there is left to gain.
+        last = pending & (-slope <= noise)
+        while pending.any():
+            new_jet = oracle(point + length[:, None] * steps)
+            new_slope = np.sum(new_jet.gradient * steps, axis=1)
+            accepted = np.isfinite(new_jet.value) & (
+                ((new_slope <= 0.0) & (new_jet.value <= jet.value + 1e4 * noise))
+                | (new_jet.value <= jet.value + 1e-4 * length * slope)
+                | ((new_jet.value <= jet.value + noise) & (new_slope <= -0.5 * slope))
+            )
+            wanted = wanted & ~(pending & accepted)
+            pending = pending & ~accepted
+            length[pending & last] = 0.0
+            wanted, pending = wanted & ~(pending & last), pending & ~last
+            # Where the secant of the slopes vanishes, but not too far nor too near.
+            secant = np.where(np.isfinite(new_slope), slope / (slope - new_slope), 0.5)
+            length[pending] *= np.clip(secant, 0.05, 0.5)[pending]
+            pending = pending & (length >= 1e-12)
+        if not wanted.any():
+            return steps, length, new_jet
+    length[wanted] = 0.0  # no step at all
+    return steps, length, oracle(point + length[:, None] * steps)
 
 
-def _scaled_size(jet: Jet[Extra]) -> float:
-    """Return the norm of the gradient in its units."""
-    units = np.maximum(jet.units, np.finfo(np.float64).tiny)
-    return float(np.linalg.norm(jet.gradient / np.sqrt(units)))
+def _scaled_size(jet: Jet[Extra]) -> FloatArray:
+    """Return the norms of the gradients in their units, shape (B,)."""
+    return lengths(jet.gradient / np.sqrt(np.maximum(jet.units, TINY)))
 
 
-@np.errstate(over="ignore", invalid="ignore")
+# -- next to a kink ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Smooth(Generic[Extra]):
+    """B smooth functions f at one point each: values (B,), gradients (B, p), Hessians (B, p, p).
+
+    ``units``, ``extra`` and ``floor`` as for a `Jet`.
+    """
+
+    value: FloatArray
+    gradient: FloatArray
+    hessian: FloatArray
+    units: FloatArray
+    extra: Extra
+    floor: FloatArray | float = 0.0
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def minimize_near(
-    oracle: Callable[[FloatArray], Jet[Extra]],
+    oracle: Callable[[FloatArray], Smooth[Extra]],
     regularizer: Regularizer,
     anchor: FloatArray,
     start: FloatArray,
-) -> Minimum[Extra]:
-    r"""Minimize :math:`f(\theta) + r(a - \theta)` for a smooth convex f and an anchor a.
+    report: Callable[[FloatArray, Jet[Smooth[Extra]]], bool] = lambda point, jet: False,
+) -> tuple[FloatArray, Smooth[Extra], int]:
+    r"""Minimize :math:`f(\theta) + r(a - \theta)` for smooth convex f and anchors a, both (B, p).
 
     First the kink: :math:`\theta = a` is optimal if and only if :math:`\nabla f(a)` is a subgradient
     of r at 0, that is :math:`|\nabla f(a)| \le` ``regularizer.kink``. Otherwise the minimizer lies on
@@ -179,56 +262,64 @@ def minimize_near(
 
     Returns
     -------
-    Minimum
-        The minimizer with the jet of f *alone* there.
+    point : array, shape (B, p)
+        The minimizers.
+    at_point : Smooth
+        f *alone* there.
+    iterations : int
     """
-    at_anchor = oracle(anchor)
-    if math.isinf(regularizer.kink) or norm(at_anchor.gradient) <= regularizer.kink:
-        return Minimum(anchor, at_anchor, 0)
+    if regularizer.kink > 0.0:
+        at_anchor = oracle(anchor)
+        free = ~(lengths(at_anchor.gradient) <= regularizer.kink)
+        if math.isinf(regularizer.kink) or not free.any():
+            return anchor, at_anchor, 0
+        start = _start_below_kink(oracle, regularizer, anchor, at_anchor, start, free)
+        free = free & (start != anchor).any(axis=1)  # some minimizers round to the kink
+    else:
+        free = np.ones(len(anchor), dtype=bool)
 
-    def total(theta: FloatArray) -> Jet[Jet[Extra]]:
-        u = anchor - theta
-        jet = oracle(theta)
-        if regularizer.kink > 0.0 and not u.any():
-            return Jet(math.inf, jet.gradient, jet.hessian, jet.units, jet)
+    def total(theta: FloatArray) -> Jet[Smooth[Extra]]:
+        u, f = anchor - theta, oracle(theta)
+        at_kink = np.asarray((regularizer.kink > 0.0) & ~u.any(axis=1))
+        u = np.where(at_kink[:, None], 1.0, u)  # any u off the kink: the value is not used
         curvature = regularizer.hessian(u)
-        return Jet(
-            jet.value + regularizer.value(u),
-            jet.gradient - regularizer.gradient(u),
-            jet.hessian + curvature,
-            jet.units + np.diagonal(curvature),
-            jet,
-            jet.floor,
+        return dense_jet(
+            np.where(at_kink, math.inf, f.value + regularizer.value(u)),
+            f.gradient - regularizer.gradient(u),
+            f.hessian + curvature,
+            f.units + np.diagonal(curvature, axis1=1, axis2=2),
+            f,
+            f.floor,
         )
 
-    if regularizer.kink > 0.0 and math.isfinite(at_anchor.value):
-        start = _start_below_kink(oracle, regularizer, anchor, at_anchor, start)
-        if not (anchor - start).any():
-            return Minimum(anchor, at_anchor, 0)  # the minimizer rounds to the kink
-    found = minimize(total, start)
-    return Minimum(found.point, found.jet.extra, found.iterations)
+    found = minimize(total, start, free, report)
+    return found.point, found.jet.extra, found.iterations
 
 
 def _start_below_kink(
-    oracle: Callable[[FloatArray], Jet[Extra]],
+    oracle: Callable[[FloatArray], Smooth[Extra]],
     regularizer: Regularizer,
     anchor: FloatArray,
-    at_anchor: Jet[Extra],
+    at_anchor: Smooth[Extra],
     start: FloatArray,
+    free: Mask,
 ) -> FloatArray:
-    """Return a point whose value is below that at the kink; ``start`` itself if it clearly is."""
-    if (start != anchor).any():
-        value = oracle(start).value + regularizer.value(anchor - start)
-        if value < at_anchor.value - 64.0 * UNIT * abs(at_anchor.value):
-            return start
-    # Along p = -grad f / |grad f| the slope at the kink is -(|grad f| - kink) < 0: take the Newton
+    """Return points whose value is below that at the kink, where free; the start if it clearly is."""
+    below = oracle(start).value + regularizer.value(anchor - start)
+    below_kink = below < at_anchor.value - 64.0 * UNIT * np.abs(at_anchor.value)
+    good = (start != anchor).any(axis=1) & (below_kink | ~np.isfinite(at_anchor.value))
+    start = np.where((free & good)[:, None], start, anchor)
+    pending = free & ~good
+    # Along d = -grad f / |grad f| the slope at the kink is -(|grad f| - kink) < 0: take the Newton
     # step there, halved until the slope is still not positive, so that the value has fallen.
-    steepness = norm(at_anchor.gradient)
-    direction = -at_anchor.gradient / steepness
-    curvature = max(float(direction @ at_anchor.hessian @ direction), UNIT * steepness)
-    length = (steepness - regularizer.kink) / curvature
-    while float(oracle(anchor + length * direction).gradient @ direction) + regularizer.kink > 0.0:
-        length *= 0.5
-        if length <= UNIT * norm(anchor):
-            break
-    return anchor + length * direction
+    steepness = lengths(at_anchor.gradient)
+    direction = -at_anchor.gradient / np.where(steepness > 0.0, steepness, 1.0)[:, None]
+    bend = np.einsum("bp,bpq,bq->b", direction, at_anchor.hessian, direction)
+    length = (steepness - regularizer.kink) / np.maximum(bend, UNIT * steepness)
+    length = np.where(pending, length, 0.0)
+    while pending.any():
+        slope = np.sum(oracle(start + length[:, None] * direction).gradient * direction, axis=1)
+        pending = pending & ~(slope + regularizer.kink <= 0.0)
+        length[pending] *= 0.5
+        pending = pending & (length > UNIT * lengths(anchor))
+    return start + length[:, None] * direction

@@ -113,7 +113,7 @@ class ModelAttack(Attacker):
 
     def energy(self, problem: Problem, rho: FloatArray) -> float:
         r"""Return :math:`r(\rho - \theta)`."""
-        return self.regularizer_for(problem).value(rho - self.theta)
+        return float(self.regularizer_for(problem).value((rho - self.theta).ravel()))
 
     def report(self, problem: Problem, rho: FloatArray, wanted: FloatArray) -> FloatArray:
         r"""Return :math:`\nabla r(\rho - \theta)`; at a kink, ``wanted`` projected on the ball."""
@@ -122,7 +122,7 @@ class ModelAttack(Attacker):
         if regularizer.kink > 0.0 and not u.any():
             size = norm(wanted)
             return wanted if size <= regularizer.kink else wanted * (regularizer.kink / size)
-        return regularizer.gradient(u)
+        return regularizer.gradient(u.ravel()).reshape(u.shape)
 
     def disagreement(self, problem: Problem, rho: FloatArray) -> float:
         r"""Return :math:`|\rho - \theta|` under hard consensus."""

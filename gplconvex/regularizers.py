@@ -4,7 +4,8 @@ A regularizer ties a personal model to the global one through a convex function 
 
 .. math:: R(\rho, \theta) = r(u), \qquad u = \rho - \theta,
 
-and :math:`|\cdot|` is the Euclidean (Frobenius) norm. The server sees the report
+and :math:`|\cdot|` is the Euclidean (Frobenius) norm. Here a model is a vector, the *last* axis of an
+array (flatten a model of shape (d, K)); leading axes hold one model each. The server sees the report
 :math:`\nabla_\rho R = \nabla r(u)`; the set Grad of plausible reports is the set of (sub)gradients of
 r, a ball in all four cases (T1):
 
@@ -17,7 +18,13 @@ smooth l2       lam * sqrt(delta^2 + |u|^2)       |g| < lam    -delta * sqrt(lam
 hard consensus  0 if u = 0, else infinity         everything   0
 =============== ================================= ============ ==================================
 
-Everything else (envelopes, solvers, duality gaps, error bounds) is derived from a few methods. What
+All four are functions of the length :math:`t = |u|`, and their derivatives
+
+.. math:: \nabla r(u) = a\,u, \qquad \nabla^2 r(u) = a\,I + (r''(t) - a)\,\hat u\hat u^\top, \qquad
+          a = \frac{r'(t)}{t}, \; \hat u = \frac ut,
+
+follow from two functions of it. Everything else (envelopes, solvers, duality gaps, error bounds) is
+derived from a few methods. What
 certificates rest on is the Fenchel-Young residual
 :math:`e(u, g) = r(u) + r^*(g) - \langle u, g\rangle \ge 0`, which vanishes exactly when g is
 a (sub)gradient of r at u, and is evaluated without cancellation.
@@ -32,7 +39,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import linalg
 
 from gplconvex._types import FloatArray
 from gplconvex.data import is_number
@@ -40,22 +46,38 @@ from gplconvex.errors import InvalidInputError
 from gplconvex.rounding import LARGEST, UNIT, gamma
 
 
+@np.errstate(over="ignore")
+def lengths(u: FloatArray) -> FloatArray:
+    """Return the Euclidean norms along the last axis, also where squares overflow or underflow."""
+    found = np.asarray(np.sqrt(np.einsum("...i,...i->...", u, u)))
+    usual = (found > 1e-150) & (found < 1e150)
+    if not usual.all():
+        largest = np.max(np.abs(u), axis=-1, initial=0.0)
+        unit = np.where((largest > 0.0) & (largest < math.inf), largest, 1.0)
+        scaled = unit * np.sqrt(np.sum((u / unit[..., None]) ** 2, axis=-1))
+        found = np.where(usual, found, scaled)
+    return found
+
+
 def norm(u: FloatArray) -> float:
-    """Return the Euclidean (Frobenius) norm, also where squares overflow or underflow."""
-    with np.errstate(over="ignore"):
-        length = float(np.linalg.norm(u))
-    if 1e-150 < length < 1e150:
-        return length
-    return float(linalg.norm(u.ravel(), check_finite=False))
+    """Return the Euclidean (Frobenius) norm of one model of any shape, as `lengths` does."""
+    return float(lengths(u.ravel()))
+
+
+def roundings_of(*vectors: FloatArray) -> FloatArray:
+    """Return what computing a few entrywise products, sums and norms of vectors may be off by."""
+    return np.asarray(gamma(vectors[0].shape[-1] + 16) * sum(lengths(vector) for vector in vectors))
 
 
 def rounding_of(*vectors: FloatArray) -> float:
-    """Return what computing a few entrywise products, sums and norms of vectors may be off by."""
-    return gamma(vectors[0].size + 16) * math.fsum(map(norm, vectors))
+    """Return the same for single models of any shape."""
+    return float(roundings_of(*(vector.ravel() for vector in vectors)))
 
 
 class Regularizer(ABC):
-    r"""A convex function r of :math:`u = \rho - \theta`; models may have any shape.
+    r"""A convex function r of :math:`u = \rho - \theta`, a vector: the last axis of an array.
+
+    Methods take one vector (p,), and then return one number, vector or matrix; or many, (..., p).
 
     A subclass that has a ``name`` is entered in `Regularizer.registry`, from which the conformance
     tests list the regularizers.
@@ -92,7 +114,7 @@ class Regularizer(ABC):
         """The Lipschitz constant of the gradient (``inf`` where there is a kink)."""
 
     @abstractmethod
-    def inverse_lipschitz(self, bound: float) -> float:
+    def inverse_lipschitz(self, bound: FloatArray) -> FloatArray:
         r"""Return a Lipschitz constant of :math:`(\nabla r)^{-1}` on :math:`|g| \le` ``bound``.
 
         ``inf`` when the gradient of r has no single-valued inverse there.
@@ -101,7 +123,7 @@ class Regularizer(ABC):
     # -- function and derivatives ------------------------------------------------------------------
 
     @abstractmethod
-    def value(self, u: FloatArray) -> float:
+    def value(self, u: FloatArray) -> FloatArray:
         """Return r(u)."""
 
     @abstractmethod
@@ -109,13 +131,28 @@ class Regularizer(ABC):
         r"""Return :math:`\nabla r(u)`; at a kink the subgradient of least norm, 0."""
 
     @abstractmethod
+    def slope(self, t: FloatArray) -> FloatArray:
+        r"""Return :math:`a = r'(t)/t` for lengths t (t > 0 at a kink)."""
+
+    @abstractmethod
+    def curvature(self, t: FloatArray) -> FloatArray:
+        r"""Return :math:`r''(t)`, the curvature along u, for lengths t (t > 0 at a kink)."""
+
     def hessian(self, u: FloatArray) -> FloatArray:
-        """Return the Hessian at u, shape (p, p) for a model of p numbers (u != 0 at a kink)."""
+        """Return the Hessian at u, shape (..., p, p) (u != 0 at a kink)."""
+        t = lengths(u)
+        a = self.slope(t)
+        across = a[..., None, None] * np.eye(u.shape[-1])
+        bend = self.curvature(t) - a
+        if not bend.any():
+            return across
+        unit = u / np.where(t > 0.0, t, 1.0)[..., None]
+        return across + bend[..., None, None] * unit[..., :, None] * unit[..., None, :]
 
     # -- the dual side -----------------------------------------------------------------------------
 
     @abstractmethod
-    def conjugate(self, g: FloatArray) -> float:
+    def conjugate(self, g: FloatArray) -> FloatArray:
         r"""Return :math:`r^*(g) = \sup_u \langle u, g\rangle - r(u)` (``inf`` outside its domain)."""
 
     @abstractmethod
@@ -126,7 +163,9 @@ class Regularizer(ABC):
         """
 
     @abstractmethod
-    def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
+    def fenchel_young(
+        self, u: FloatArray, g: FloatArray, uncertainty: FloatArray | float = 0.0
+    ) -> FloatArray:
         r"""Return an upper bound of :math:`e(u, g)`, exact up to rounding, without cancellation.
 
         Parameters
@@ -135,12 +174,12 @@ class Regularizer(ABC):
             Difference of models, exact up to rounding of each entry.
         g : array
             A dual vector.
-        uncertainty : float
+        uncertainty : float, or one a vector
             The bound holds for every dual vector within this distance of ``g``.
 
         Returns
         -------
-        float
+        array
             At least :math:`r(u) + r^*(g') - \langle u, g'\rangle` for all :math:`g'` within
             ``uncertainty`` of g that lie in the domain of :math:`r^*`; ``inf`` when no bound is
             available.
@@ -151,7 +190,7 @@ class Regularizer(ABC):
         """Return r(u) as a convex cvxpy expression; not called when `kink` is infinite."""
 
     def is_plausible(self, g: FloatArray) -> bool:
-        """Return whether g lies in the closure of Grad, up to the rounding of its norm."""
+        """Return whether one g lies in the closure of Grad, up to the rounding of its norm."""
         return norm(g) <= self.radius * (1.0 + gamma(g.size + 8))
 
     def is_reachable(self, g: FloatArray) -> bool:
@@ -216,38 +255,41 @@ class SquaredL2(Regularizer):
         """Twice lam."""
         return 2.0 * self.lam
 
-    def inverse_lipschitz(self, bound: float) -> float:
+    def inverse_lipschitz(self, bound: FloatArray) -> FloatArray:
         """Return 1 / (2 lam)."""
-        return 1.0 / (2.0 * self.lam)
+        return np.full_like(bound, 1.0 / (2.0 * self.lam))
 
-    def value(self, u: FloatArray) -> float:
+    def value(self, u: FloatArray) -> FloatArray:
         """Return lam |u|^2."""
-        length = norm(u)
-        return self.lam * length * length
+        return self.lam * lengths(u) ** 2
 
     def gradient(self, u: FloatArray) -> FloatArray:
         """Return 2 lam u."""
         return 2.0 * self.lam * u
 
-    def hessian(self, u: FloatArray) -> FloatArray:
-        """Return 2 lam I."""
-        return 2.0 * self.lam * np.eye(u.size)
+    def slope(self, t: FloatArray) -> FloatArray:
+        """Return 2 lam."""
+        return np.full_like(t, 2.0 * self.lam)
 
-    def conjugate(self, g: FloatArray) -> float:
+    def curvature(self, t: FloatArray) -> FloatArray:
+        """Return 2 lam."""
+        return np.full_like(t, 2.0 * self.lam)
+
+    def conjugate(self, g: FloatArray) -> FloatArray:
         """Return |g|^2 / (4 lam)."""
-        length = norm(g)
-        return length * length / (4.0 * self.lam)
+        return lengths(g) ** 2 / (4.0 * self.lam)
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
         """Return g / (2 lam)."""
         return g / (2.0 * self.lam)
 
-    def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
+    def fenchel_young(
+        self, u: FloatArray, g: FloatArray, uncertainty: FloatArray | float = 0.0
+    ) -> FloatArray:
         """Return |2 lam u - g|^2 / (4 lam)."""
         scaled = self.gradient(u)
-        off = rounding_of(scaled, g) + uncertainty
-        mismatch = norm(scaled - g) + off
-        return mismatch * mismatch / (4.0 * self.lam)
+        off = roundings_of(scaled, g) + uncertainty
+        return (lengths(scaled - g) + off) ** 2 / (4.0 * self.lam)
 
     def cvxpy_value(self, u: Any) -> Any:
         """Return lam |u|^2 for cvxpy."""
@@ -301,53 +343,54 @@ class L2(Regularizer):
         """Infinite: there is a kink."""
         return math.inf
 
-    def inverse_lipschitz(self, bound: float) -> float:
+    def inverse_lipschitz(self, bound: FloatArray) -> FloatArray:
         """Return ``inf``: the gradient forgets the length of u."""
-        return math.inf
+        return np.full_like(bound, math.inf)
 
-    def value(self, u: FloatArray) -> float:
+    def value(self, u: FloatArray) -> FloatArray:
         """Return lam |u|."""
-        return self.lam * norm(u)
+        return self.lam * lengths(u)
 
     def gradient(self, u: FloatArray) -> FloatArray:
         """Return lam u / |u|, and 0 at u = 0."""
-        length = norm(u)
-        return self.lam * (u / length) if length > 0.0 else np.zeros_like(u)
+        t = lengths(u)
+        return self.lam * (u / np.where(t > 0.0, t, 1.0)[..., None])
 
-    def hessian(self, u: FloatArray) -> FloatArray:
-        r"""Return :math:`\lambda (I - \hat u \hat u^\top) / |u|`."""
-        length = norm(u)
-        unit = u.ravel() / length  # u != 0
-        return self.lam / length * (np.eye(u.size) - np.outer(unit, unit))
+    def slope(self, t: FloatArray) -> FloatArray:
+        """Return lam / t."""
+        return self.lam / t
 
-    def conjugate(self, g: FloatArray) -> float:
+    def curvature(self, t: FloatArray) -> FloatArray:
+        """Return 0: r is linear along rays."""
+        return np.zeros_like(t)
+
+    def conjugate(self, g: FloatArray) -> FloatArray:
         """Return 0 on the ball of radius lam, ``inf`` outside."""
-        return 0.0 if norm(g) <= self.lam else math.inf
+        return np.where(lengths(g) <= self.lam, 0.0, math.inf)
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
         """Return 0, at which every plausible g is a subgradient."""
         return np.zeros_like(g)
 
-    def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
+    def fenchel_young(
+        self, u: FloatArray, g: FloatArray, uncertainty: FloatArray | float = 0.0
+    ) -> FloatArray:
         r"""Return :math:`|u| (\lambda - a)`, where :math:`a = \langle g, u\rangle / |u|`.
 
         :math:`\lambda - a = (\lambda^2 - |g|^2 + |p|^2) / (\lambda + a)`, with p the part of g
         orthogonal to u, has no cancellation when g is close to :math:`\lambda u / |u|`.
         """
-        length = norm(u)
-        if length == 0.0:
-            return 0.0
-        unit = u / length
-        along = float(np.vdot(g, unit))
-        across = norm(g - along * unit)
-        size = norm(g)
-        if along > 0.0:
-            inside = (self.lam - size) * (self.lam + size)
-            distance = (inside + across**2) / (self.lam + along)
-        else:
-            distance = self.lam - along
-        off = rounding_of(g) + 8.0 * UNIT * self.lam + uncertainty
-        return length * max(0.0, distance + off)
+        t, size = lengths(u), lengths(g)
+        unit = u / np.where(t > 0.0, t, 1.0)[..., None]
+        along = np.sum(g * unit, axis=-1)
+        across = lengths(g - along[..., None] * unit)
+        inside = (self.lam - size) * (self.lam + size)
+        forwards = np.maximum(along, 0.0)  # the quotient is for g that points along u
+        distance = np.where(
+            along > 0.0, (inside + across**2) / (self.lam + forwards), self.lam - along
+        )
+        off = roundings_of(g) + 8.0 * UNIT * self.lam + uncertainty
+        return np.asarray(t * np.maximum(0.0, distance + off))
 
     def cvxpy_value(self, u: Any) -> Any:
         """Return lam |u| for cvxpy."""
@@ -378,7 +421,7 @@ class SmoothL2(Regularizer):
 
     Examples
     --------
-    >>> SmoothL2(2.0).value(np.zeros(3))
+    >>> float(SmoothL2(2.0).value(np.zeros(3)))
     2.0
     """
 
@@ -410,67 +453,71 @@ class SmoothL2(Regularizer):
         """The curvature lam / delta at u = 0."""
         return self.lam / self.delta
 
-    def _cosine(self, size: float) -> float:
+    def _cosine(self, size: FloatArray) -> FloatArray:
         r"""Return :math:`\sqrt{1 - t^2}`, :math:`t = |g|/\lambda \le 1`, without cancellation."""
         t = size / self.lam
-        return math.sqrt((1.0 - t) * (1.0 + t))
+        return np.sqrt((1.0 - t) * (1.0 + t))
 
-    def inverse_lipschitz(self, bound: float) -> float:
+    def inverse_lipschitz(self, bound: FloatArray) -> FloatArray:
         r"""Return :math:`\delta \lambda^2 / (\lambda^2 - G^2)^{3/2}` on :math:`|g| \le G < \lambda`."""
-        cosine = self._cosine(bound) if bound < self.lam else 0.0
-        return self.delta / self.lam / cosine**3 if cosine > 0.0 else math.inf
+        cosine = self._cosine(np.minimum(bound, self.lam))
+        with np.errstate(divide="ignore"):
+            return self.delta / self.lam / cosine**3
 
-    def value(self, u: FloatArray) -> float:
+    def value(self, u: FloatArray) -> FloatArray:
         r"""Return :math:`\lambda \sqrt{\delta^2 + |u|^2}`."""
-        return self.lam * math.hypot(self.delta, norm(u))
+        return self.lam * np.hypot(self.delta, lengths(u))
 
     def gradient(self, u: FloatArray) -> FloatArray:
         r"""Return :math:`\lambda u / \sqrt{\delta^2 + |u|^2}`."""
-        return self.lam * (u / math.hypot(self.delta, norm(u)))
+        return self.lam * (u / np.hypot(self.delta, lengths(u))[..., None])
 
-    def hessian(self, u: FloatArray) -> FloatArray:
-        r"""Return :math:`\lambda (I - u u^\top / s^2) / s`."""
-        s = math.hypot(self.delta, norm(u))
-        scaled = u.ravel() / s
-        return self.lam / s * (np.eye(u.size) - np.outer(scaled, scaled))
+    def slope(self, t: FloatArray) -> FloatArray:
+        r"""Return :math:`\lambda / s`."""
+        return self.lam / np.hypot(self.delta, t)
 
-    def conjugate(self, g: FloatArray) -> float:
+    def curvature(self, t: FloatArray) -> FloatArray:
+        r"""Return :math:`\lambda \delta^2 / s^3`."""
+        s = np.hypot(self.delta, t)
+        return self.lam / s * (self.delta / s) ** 2
+
+    def conjugate(self, g: FloatArray) -> FloatArray:
         r"""Return :math:`-\delta \sqrt{\lambda^2 - |g|^2}`, ``inf`` outside the ball."""
-        size = norm(g)
-        if size > self.lam:
-            return math.inf
-        return -self.delta * self.lam * self._cosine(size)
+        size = lengths(g)
+        inside = -self.delta * self.lam * self._cosine(np.minimum(size, self.lam))
+        return np.where(size <= self.lam, inside, math.inf)
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
         r"""Return :math:`\delta g / \sqrt{\lambda^2 - |g|^2}`."""
-        return g / self.lam * (self.delta / self._cosine(norm(g)))
+        return g / self.lam * (self.delta / self._cosine(lengths(g)))[..., None]
 
     def is_reachable(self, g: FloatArray) -> bool:
         """Return whether |g| < lam: on the sphere u would be infinite."""
         return norm(g) < self.lam
 
-    def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")
+    def fenchel_young(
+        self, u: FloatArray, g: FloatArray, uncertainty: FloatArray | float = 0.0
+    ) -> FloatArray:
         """Return the closed form of the class docstring."""
         # In units of lam: with h = g / lam, e / lam is the same expression for lam = 1.
-        length, h = norm(u), g / self.lam
-        size = norm(h)
-        off = uncertainty / self.lam + rounding_of(h)  # how far the exact dual may be from h
-        if not size + off < 1.0:
-            return math.inf
-        s = math.hypot(self.delta, length)
-        c = self._cosine(norm(g))
+        t, h = lengths(u), g / self.lam
+        size = lengths(h)
+        off = uncertainty / self.lam + roundings_of(h)  # how far the exact dual may be from h
+        s = np.hypot(self.delta, t)
+        c = self._cosine(np.minimum(lengths(g), self.lam))
         # |dc/dh| = |h| / c increases with |h|: take it at the far end of the uncertain ball.
-        c_off = off / math.sqrt((1.0 - size - off) * (1.0 + size + off))
-        inner = float(np.vdot(u, h))
-        across = norm(h - (inner / length) * (u / length)) if length > 0.0 else 0.0
-        along = norm(c * u - self.delta * h) + rounding_of(c * u, self.delta * h)
-        along += length * c_off + self.delta * off
+        c_off = off / np.sqrt((1.0 - size - off) * (1.0 + size + off))
+        inner = np.sum(u * h, axis=-1)
+        unit = u / np.where(t > 0.0, t, 1.0)[..., None]
+        across = lengths(h - np.sum(unit * h, axis=-1)[..., None] * unit)
+        turned, pulled = c[..., None] * u, self.delta * h
+        along = lengths(turned - pulled) + roundings_of(turned, pulled)
+        along += t * c_off + self.delta * off
         denominator = s + self.delta * c + inner
-        denominator -= length * off + self.delta * c_off + gamma(u.size + 16) * s
-        if denominator <= 0.0:
-            return math.inf
-        sideways = length * (across + off)
-        return self.lam * (along * along + sideways * sideways) / denominator
+        denominator -= t * off + self.delta * c_off + gamma(u.shape[-1] + 16) * s
+        bound = self.lam * (along**2 + (t * (across + off)) ** 2) / denominator
+        return np.where((size + off < 1.0) & (denominator > 0.0), bound, math.inf)
 
     def cvxpy_value(self, u: Any) -> Any:
         r"""Return :math:`\lambda |(\delta, u)|` for cvxpy."""
@@ -487,7 +534,7 @@ class HardConsensus(Regularizer):
 
     Examples
     --------
-    >>> HardConsensus().value(np.array([0.1]))
+    >>> float(HardConsensus().value(np.array([0.1])))
     inf
     """
 
@@ -513,13 +560,13 @@ class HardConsensus(Regularizer):
         """Infinite."""
         return math.inf
 
-    def inverse_lipschitz(self, bound: float) -> float:
+    def inverse_lipschitz(self, bound: FloatArray) -> FloatArray:
         """Return 0: every g belongs to u = 0."""
-        return 0.0
+        return np.zeros_like(bound)
 
-    def value(self, u: FloatArray) -> float:
+    def value(self, u: FloatArray) -> FloatArray:
         """Return 0 at u = 0 and ``inf`` elsewhere."""
-        return 0.0 if not u.any() else math.inf
+        return np.where(np.any(u, axis=-1), math.inf, 0.0)
 
     def gradient(self, u: FloatArray) -> FloatArray:
         """Return 0, the subgradient of least norm at u = 0."""
@@ -529,19 +576,25 @@ class HardConsensus(Regularizer):
             )
         return np.zeros_like(u)
 
-    def hessian(self, u: FloatArray) -> FloatArray:
+    def slope(self, t: FloatArray) -> FloatArray:
         """Raise: there is no smooth piece."""
         raise InvalidInputError("HardConsensus has no Hessian: r is infinite away from u = 0")
 
-    def conjugate(self, g: FloatArray) -> float:
+    def curvature(self, t: FloatArray) -> FloatArray:
+        """Raise: there is no smooth piece."""
+        return self.slope(t)
+
+    def conjugate(self, g: FloatArray) -> FloatArray:
         """Return 0."""
-        return 0.0
+        return np.zeros(g.shape[:-1])
 
     def inverse_gradient(self, g: FloatArray) -> FloatArray:
-        """Return 0."""
+        """Return 0, to which every g belongs."""
         return np.zeros_like(g)
 
-    def fenchel_young(self, u: FloatArray, g: FloatArray, uncertainty: float = 0.0) -> float:
+    def fenchel_young(
+        self, u: FloatArray, g: FloatArray, uncertainty: FloatArray | float = 0.0
+    ) -> FloatArray:
         """Return 0 at u = 0 and ``inf`` elsewhere."""
         return self.value(u)
 

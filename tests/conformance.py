@@ -18,6 +18,7 @@ from scipy import optimize
 
 import gplconvex as gc
 from gplconvex.rounding import UNIT
+from tests.leading_axes import check_sparse_inputs, check_users, check_vectors
 from tests.oracles import (
     LossOracle,
     RegularizerOracle,
@@ -81,10 +82,13 @@ def check_loss(loss: gc.Loss, oracle: LossOracle) -> None:
         warnings.simplefilter("error")
         _adjoint(loss)
         _labels(loss, oracle)
+        _curvature_range(loss, oracle)
         for y in oracle.labels:
             _convexity(loss, y)
             _curvature_bounds(loss, y)
             _values_and_derivatives(loss, oracle, y)
+        check_users(loss, oracle)
+        check_sparse_inputs(loss)
     _loss_in_cvxpy(loss, oracle)
 
 
@@ -219,6 +223,21 @@ def _curvature_bounds(loss: gc.Loss, y: Any) -> None:
             require(holds, f"infinite intervals from {low} to {high}", y)
 
 
+def _curvature_range(loss: gc.Loss, oracle: LossOracle) -> None:
+    """It encloses the curvature, and is what the bounds say of all predictors and labels."""
+    bottom, top = loss.curvature_range
+    z = _predictors(_columns(loss))
+    ends = np.full((1, *_columns(loss)), math.inf)
+    found = []
+    for y in oracle.labels:
+        lowest, highest = _eigenvalues(loss.curvature(z, _repeated(y, len(z))), z.ndim)
+        require(bottom <= lowest + 16 * UNIT * highest, "no curvature below the range", bottom, y)
+        require(highest <= top * (1 + 16 * UNIT), "no curvature above the range", top, y)
+        found.append(loss.curvature_bounds(-ends, ends, _repeated(y, 1)))
+    widest = np.min([least for least, _ in found]), np.max([greatest for _, greatest in found])
+    assert_allclose((bottom, top), widest, rtol=8 * UNIT, err_msg="curvature_range")
+
+
 def _on_diagonals(
     loss: gc.Loss, low: np.ndarray, high: np.ndarray, y: Any
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -305,7 +324,7 @@ def _loss_in_cvxpy(loss: gc.Loss, oracle: LossOracle) -> None:
 # -- regularizers ------------------------------------------------------------------------------------
 
 LENGTHS = (1e-6, 1e-3, 0.1, 1.0, 8.0)
-SHAPES = ((1,), (3,), (2, 2), (3, 1))
+SHAPES = ((1,), (3,), (4,), (3,))
 
 
 def check_regularizer(regularizer: gc.Regularizer, oracle: RegularizerOracle) -> None:
@@ -324,6 +343,8 @@ def check_regularizer(regularizer: gc.Regularizer, oracle: RegularizerOracle) ->
             _gradient_and_hessian(regularizer, oracle)
             _inequalities(regularizer, oracle)
             _curvature_constants(regularizer)
+            _along_rays(regularizer, oracle)
+        check_vectors(regularizer)
     if math.isfinite(regularizer.kink):
         _regularizer_in_cvxpy(regularizer)
 
@@ -398,6 +419,24 @@ def _curvature_constants(regularizer: gc.Regularizer) -> None:
     require(greatest >= min(smoothness * (1 - 1e-6), 1e5), "smoothness is the smallest", greatest)
 
 
+def _along_rays(regularizer: gc.Regularizer, oracle: RegularizerOracle) -> None:
+    """`slope` and `curvature` are r'(t) / t and r''(t); at 0, where they are one, its limit."""
+    t = np.array([1e-9, 1e-6, 1e-3, 0.1, 1.0, 8.0, 1e4, 1e9])
+    t = t if regularizer.kink else np.append(0.0, t)
+    found = regularizer.slope(t), regularizer.curvature(t)
+    for length, *computed in zip(t, *found, strict=True):
+        bend = bends(lambda u: oracle.r(u), [mp.mpf(length)], 150)[0][0]
+        steep = slopes(lambda u: oracle.r(u), [mp.mpf(length)], 150)[0] / length if length else bend
+        scale = float(max(abs(steep), abs(bend)))
+        assert_allclose(computed[0], float(steep), rtol=16 * UNIT, err_msg=f"slope {length}")
+        off = 16 * UNIT * scale
+        assert_allclose(computed[1], float(bend), rtol=0, atol=off, err_msg=f"curvature {length}")
+    for u in _points(6):
+        pull = regularizer.slope(np.linalg.norm(u)) * u
+        allowed = 16 * UNIT * np.linalg.norm(pull)
+        assert_allclose(regularizer.gradient(u), pull, rtol=0, atol=allowed, err_msg="slope")
+
+
 def _conjugate(regularizer: gc.Regularizer, oracle: RegularizerOracle) -> None:
     for g in _duals(regularizer, 7):
         with mp.workdps(30):
@@ -418,7 +457,7 @@ def _conjugate(regularizer: gc.Regularizer, oracle: RegularizerOracle) -> None:
 
 def _dual_domain(regularizer: gc.Regularizer) -> None:
     radius = regularizer.radius
-    for unit in _units(9, (1,), (3,), (2, 2)):
+    for unit in _units(9, (1,), (3,), (4,)):
         if math.isinf(radius):
             require(regularizer.is_plausible(1e150 * unit), "every report is plausible")
             require(regularizer.is_reachable(1e150 * unit), "every report is reachable")
@@ -468,7 +507,7 @@ def _inverse(regularizer: gc.Regularizer) -> None:
             assert_allclose(regularizer.gradient(u), g, rtol=0, atol=1e-12 * np.linalg.norm(g))
     radius = min(regularizer.radius, 4.0)
     for bound in (0.0, 0.5 * radius, 0.99 * radius, 0.9999 * radius):
-        lipschitz = regularizer.inverse_lipschitz(bound)
+        lipschitz = float(regularizer.inverse_lipschitz(np.array(bound)))
         if math.isinf(lipschitz):
             require(regularizer.kink == regularizer.radius, "an invertible gradient has a bound")
             continue
@@ -483,7 +522,8 @@ def _inverse(regularizer: gc.Regularizer) -> None:
             require(max(ratios) >= 0.95 * lipschitz, "which is tight", max(ratios), lipschitz)
     if math.isfinite(regularizer.radius):
         for bound in (regularizer.radius, 2.0 * regularizer.radius):
-            require(regularizer.inverse_lipschitz(bound) == math.inf, "no inverse beyond Grad")
+            beyond = regularizer.inverse_lipschitz(np.array(bound))
+            require(beyond == math.inf, "no inverse beyond Grad")
 
 
 def _residual(regularizer: gc.Regularizer, oracle: RegularizerOracle) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import gplconvex as gc
 from gplconvex.losses import Loss
-from gplconvex.regularizers import Regularizer, norm
+from gplconvex.regularizers import Regularizer, lengths, norm
 from gplconvex.rounding import UNIT
 from tests import oracles
 from tests.conformance import check_loss, check_regularizer
@@ -64,6 +64,9 @@ BROKEN_LOSSES = {
         "predictor": lambda s, x, t: np.asarray(gc.Logistic.predictor(s, x, t), dtype=np.float64)
     },
     "label 0": {"accepts": lambda s, y: (np.abs(y) == 1.0) | (y == 0.0)},
+    "curvature_range": {"curvature_range": (0.0, 0.2)},
+    "curvature_range of nothing": {"curvature_range": (-1.0, 0.25)},
+    "users mixed": {"value": lambda s, z, y: np.logaddexp(0.0, -y * z).reshape(z.shape[::-1]).T},
     "labels unchecked": {"check_labels": lambda s, data, where="": None},
     "cvxpy": {"cvxpy_value": lambda s, z, y: 2.0 * gc.Logistic.cvxpy_value(s, z, y)},
 }
@@ -77,8 +80,8 @@ def test_a_loss_with_one_broken_line_is_caught(broken):
 
 
 def probabilities(z):
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 BROKEN_GLMS = {
@@ -100,13 +103,13 @@ BROKEN_GLMS = {
         gc.Softmax,
         {
             "value": lambda s, z, y: (
-                np.log(np.exp(z).sum(axis=1)) - (s.distributions(y) * z).sum(axis=1)
+                np.log(np.exp(z).sum(axis=1)) - (s.distributions(y, z) * z).sum(axis=1)
             )
         },
     ),
     "residual cancels": (
         gc.Softmax,
-        {"residual": lambda s, z, y: probabilities(z) - s.distributions(y)},
+        {"residual": lambda s, z, y: probabilities(z) - s.distributions(y, z)},
     ),
     "residual without a label": (gc.Softmax, {"residual": lambda s, z, y: probabilities(z)}),
     "curvature without the product": (
@@ -182,7 +185,7 @@ BROKEN_GLMS = {
     "shape": (gc.Softmax, {"shape": lambda s, d: (s.n_classes, d + s.intercept)}),
     "cvxpy": (
         gc.Softmax,
-        {"cvxpy_value": lambda s, z, y: gc.Softmax.cvxpy_value(s, z, 0.0 * s.distributions(y))},
+        {"cvxpy_value": lambda s, z, y: gc.Softmax.cvxpy_value(s, z, 0.0 * s.distributions(y, z))},
     ),
 }
 
@@ -201,23 +204,27 @@ def test_a_loss_of_counts_or_classes_with_one_broken_line_is_caught(broken):
 
 
 def naive_residual(self, u, g, uncertainty=0.0):
-    return max(0.0, self.value(u) + self.conjugate(g) - float(np.vdot(u, g)) + 1e-15) + uncertainty
+    plain = self.value(u) + self.conjugate(g) - np.sum(u * g, axis=-1)
+    return np.maximum(0.0, plain + 1e-15) + uncertainty
 
 
 BROKEN_REGULARIZERS = {
     "value": (gc.SmoothL2, {"value": lambda s, u: s.lam * norm(u)}),
     "gradient": (gc.SmoothL2, {"gradient": lambda s, u: (1 + 1e-12) * gc.SmoothL2.gradient(s, u)}),
     "hessian": (gc.L2, {"hessian": lambda s, u: s.lam / norm(u) * np.eye(u.size)}),
+    "slope": (gc.SmoothL2, {"slope": lambda s, t: s.lam / (s.delta + t)}),
+    "curvature": (gc.SmoothL2, {"curvature": lambda s, t: s.lam * s.delta / (1.0 + t * t)}),
+    "vectors mixed": (gc.SquaredL2, {"value": lambda s, u: s.lam * norm(u) ** 2 + 0.0 * u[..., 0]}),
     "conjugate": (gc.SquaredL2, {"conjugate": lambda s, g: norm(g) ** 2 / (2 * s.lam)}),
     "conjugate outside": (gc.L2, {"conjugate": lambda s, g: 0.0}),
     "inverse": (gc.SmoothL2, {"inverse_gradient": lambda s, g: g * s.delta / s.lam}),
     "inverse_lipschitz too small": (
         gc.SmoothL2,
-        {"inverse_lipschitz": lambda s, b: s.delta / s.lam if b < s.lam else math.inf},
+        {"inverse_lipschitz": lambda s, b: np.where(b < s.lam, s.delta / s.lam, math.inf)},
     ),
     "inverse_lipschitz too large": (
         gc.SquaredL2,
-        {"inverse_lipschitz": lambda s, b: 1.0 / s.lam},
+        {"inverse_lipschitz": lambda s, b: np.full_like(b, 1.0 / s.lam)},
     ),
     "residual cancels": (gc.SquaredL2, {"fenchel_young": naive_residual}),
     "residual ignores the uncertainty": (
@@ -226,9 +233,16 @@ BROKEN_REGULARIZERS = {
     ),
     "residual too small": (
         gc.L2,
-        {"fenchel_young": lambda s, u, g, off=0.0: (1 - 1e-9) * norm(u) * (s.lam - norm(g)) + off},
+        {
+            "fenchel_young": lambda s, u, g, off=0.0: (
+                (1 - 1e-9) * lengths(u) * (s.lam - lengths(g)) + off
+            )
+        },
     ),
-    "residual says nothing": (gc.SmoothL2, {"fenchel_young": lambda s, u, g, off=0.0: math.inf}),
+    "residual says nothing": (
+        gc.SmoothL2,
+        {"fenchel_young": lambda s, u, g, off=0.0: np.full(u.shape[:-1], math.inf)},
+    ),
     "strong_convexity": (gc.SquaredL2, {"strong_convexity": property(lambda s: 2.1 * s.lam)}),
     "strong_convexity of nothing": (gc.SquaredL2, {"strong_convexity": property(lambda s: 0.0)}),
     "smoothness": (gc.SmoothL2, {"smoothness": property(lambda s: 0.9 * s.lam / s.delta)}),
@@ -237,7 +251,7 @@ BROKEN_REGULARIZERS = {
     "radius": (gc.SmoothL2, {"radius": property(lambda s: 0.9 * s.lam)}),
     "radius too large": (gc.L2, {"radius": property(lambda s: 1.1 * s.lam)}),
     "cvxpy": (gc.SquaredL2, {"cvxpy_value": lambda s, u: 0.5 * gc.SquaredL2.cvxpy_value(s, u)}),
-    "consensus": (gc.HardConsensus, {"value": lambda s, u: 0.0}),
+    "consensus": (gc.HardConsensus, {"value": lambda s, u: np.zeros(u.shape[:-1])}),
 }
 
 
@@ -271,6 +285,7 @@ def log_cosh():
         intercept: bool = False
         name: ClassVar[str] = "log-cosh"
         label_rule: ClassVar[str] = "any finite real label"
+        curvature_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
         def accepts(self, y):
             return np.isfinite(y)
@@ -385,27 +400,25 @@ def huber():
             return self.lam / self.delta
 
         def inverse_lipschitz(self, bound):
-            return self.delta / self.lam if bound < self.lam else math.inf
+            return np.where(bound < self.lam, self.delta / self.lam, math.inf)
 
         def value(self, u):
-            t = norm(u)
-            if t <= self.delta:
-                return self.lam * t * t / (2.0 * self.delta)
-            return self.lam * (t - self.delta / 2.0)
+            t = lengths(u)
+            near, far = t * t / (2.0 * self.delta), t - self.delta / 2.0
+            return self.lam * np.where(t <= self.delta, near, far)
 
         def gradient(self, u):
-            return self.lam * (u / max(norm(u), self.delta))
+            return self.lam * (u / np.maximum(lengths(u), self.delta)[..., None])
 
-        def hessian(self, u):
-            t = norm(u)
-            if t <= self.delta:
-                return self.lam / self.delta * np.eye(u.size)
-            unit = u.ravel() / t
-            return self.lam / t * (np.eye(u.size) - np.outer(unit, unit))
+        def slope(self, t):
+            return self.lam / np.maximum(t, self.delta)
+
+        def curvature(self, t):
+            return np.where(t <= self.delta, self.lam / self.delta, 0.0)
 
         def conjugate(self, g):
-            size = norm(g)
-            return self.delta * size**2 / (2.0 * self.lam) if size <= self.lam else math.inf
+            size = lengths(g)
+            return np.where(size <= self.lam, self.delta * size**2 / (2.0 * self.lam), math.inf)
 
         def inverse_gradient(self, g):
             return g * (self.delta / self.lam)
@@ -416,13 +429,13 @@ def huber():
         def fenchel_young(self, u, g, uncertainty=0.0):
             # Inside, the square of grad r(u) - g; outside, that square and (|u| - delta) times what
             # the part of g along u lacks of lam.
-            t, size, natural = norm(u), norm(g), self.gradient(u)
-            rounding = 8.0 * UNIT * (size + self.lam * min(1.0, t / self.delta))
-            square = (norm(natural - g) + rounding + uncertainty) ** 2 * self.delta / (2 * self.lam)
-            if t <= self.delta:
-                return square
-            lack = norm(natural) - float(np.vdot(g, u)) / t
-            return square + (t - self.delta) * max(0.0, lack + 2 * rounding + uncertainty)
+            t, size, natural = lengths(u), lengths(g), self.gradient(u)
+            rounding = 8.0 * UNIT * (size + self.lam * np.minimum(1.0, t / self.delta))
+            off = lengths(natural - g) + rounding + uncertainty
+            square = off**2 * self.delta / (2 * self.lam)
+            lack = lengths(natural) - np.sum(g * u, axis=-1) / np.maximum(t, self.delta)
+            beyond = (t - self.delta) * np.maximum(0.0, lack + 2 * rounding + uncertainty)
+            return square + np.where(t <= self.delta, 0.0, beyond)
 
         def cvxpy_value(self, u: Any):
             import cvxpy as cp

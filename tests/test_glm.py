@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gplconvex as gc
-from gplconvex.problem import LocalLoss
+from gplconvex.local_losses import LocalLoss
 from gplconvex.rounding import UNIT
 from tests import oracles
 from tests import strategies as cases

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gplconvex as gc
-from gplconvex.problem import LocalLoss
+from gplconvex.local_losses import LocalLoss
 from gplconvex.rounding import UNIT
 from tests import oracles
 from tests import strategies as cases
@@ -138,11 +138,11 @@ def test_the_envelope_is_least_and_its_gradient_is_both_of_its_expressions(loss,
         np.testing.assert_array_equal(envelope.theta, rho)
         return
     if (envelope.theta != rho).any():
-        pull = regularizer.gradient(rho - envelope.theta)
+        pull = regularizer.gradient((rho - envelope.theta).ravel()).reshape(rho.shape)
         np.testing.assert_allclose(envelope.gradient, pull, atol=1e-9 * scale)
     for size in (1e-4, 1e-2, 1.0):
         other = envelope.theta + size * rng.normal(size=rho.shape)
-        assert local.value(other) + regularizer.value(rho - other) >= envelope.value
+        assert local.value(other) + regularizer.value((rho - other).ravel()) >= envelope.value
     h, direction = 1e-5, rng.normal(size=rho.shape)
     up, down = (gc.moreau_envelope(problem, 0, rho + t * direction) for t in (h, -h))
     slope = (up.value - down.value) / (2 * h)

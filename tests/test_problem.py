@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import gplconvex as gc
 from gplconvex import solvers
-from gplconvex.problem import LocalLoss
+from gplconvex.local_losses import LocalLoss
 from gplconvex.rounding import UNIT
 from tests import oracles
 from tests import strategies as cases
@@ -428,7 +428,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(solvers, "solve_newton", fail)
     monkeypatch.setattr(solvers, "certify", fail)
-    monkeypatch.setattr("gplconvex.envelope.local_envelope", fail)
+    monkeypatch.setattr("gplconvex.envelope.envelopes", fail)
     return fail
 
 
@@ -504,7 +504,7 @@ def test_a_tolerance_must_be_positive(problem, tol):
 
 @pytest.mark.usefixtures("no_work")
 def test_a_start_is_of_no_use_to_cvxpy(problem):
-    with pytest.raises(gc.UnsupportedCombinationError, match="cannot use a start"):
+    with pytest.raises(gc.UnsupportedCombinationError, match="has no start"):
         gc.solve(problem, method="cvxpy", start=np.zeros(3))
 
 

@@ -8,40 +8,46 @@ from collections.abc import Iterator
 import numpy as np
 
 from gplconvex._types import FloatArray
-from gplconvex.certificates.gap import SLACK, User, sum_rounding
-from gplconvex.regularizers import Regularizer, norm, rounding_of
+from gplconvex.certificates.gap import SLACK, Users, least_spread, total_of
+from gplconvex.regularizers import Regularizer, lengths, norm, rounding_of, roundings_of
 from gplconvex.rounding import gamma
 
 
 def distances(
     regularizer: Regularizer,
-    users: list[User],
+    users: Users,
     report: FloatArray,
     gap: float,
-    reaches: tuple[float, ...],
+    reaches: FloatArray,
 ) -> Iterator[tuple[float, str]]:
     r"""Yield every bound of :math:`|\rho - \rho^*|` that applies, each with its argument.
 
     Parameters
     ----------
     regularizer : Regularizer
-    users : list of User
+    users : Users
         The users at the point.
     report : array
         The attacker's report b, or zeros.
     gap : float
         The duality gap.
-    reaches : tuple of float
+    reaches : array, shape (N,)
         Bounds :math:`\delta_n \ge |\theta_n - \theta_n^*|`.
     """
-    yield from _by_strong_convexity(regularizer, users, report, gap)
-    yield from _by_kink(regularizer, users, reaches)
+    if regularizer.strong_convexity > 0.0:
+        yield from _by_strong_convexity(regularizer, users, report, gap)
+    elif np.isfinite(reaches).any():
+        balls = np.where(np.isfinite(reaches), reaches, 0.0)
+        lipschitz = users.losses.gradient_lipschitz(users.thetas, balls)
+        # How far the gradients at the optimum may be from those here.
+        off = np.where(np.isfinite(reaches), users.rounding + lipschitz * balls, math.inf)
+        yield from _by_kink(regularizer, users, reaches, off)
+        yield from _by_inverse(regularizer, users, reaches, off)
     yield from _by_directions(regularizer, users, report, reaches)
-    yield from _by_inverse(regularizer, users, reaches)
 
 
 def _by_strong_convexity(
-    regularizer: Regularizer, users: list[User], report: FloatArray, gap: float
+    regularizer: Regularizer, users: Users, report: FloatArray, gap: float
 ) -> Iterator[tuple[float, str]]:
     r"""Bounds from the strong convexity of :math:`\Phi = \sum_n M_n`.
 
@@ -53,38 +59,36 @@ def _by_strong_convexity(
     :math:`|\rho-\rho^*| \le (|b + \sum_n\nabla r(u_n)| + \sum_n S\epsilon_n/(\mu_n+s))/m`.
     """
     s = regularizer.strong_convexity
-    m = math.fsum(s * user.mu / (user.mu + s) for user in users) if s > 0.0 else 0.0
+    m = math.fsum(s * users.mu / (users.mu + s))
     if m == 0.0:
         return
     yield math.sqrt(2.0 * gap / m), "strong convexity of the envelopes, from the gap"
-    reports = [regularizer.gradient(user.u) for user in users]
-    allowance = sum_rounding([report, *reports]) + rounding_of(report, *reports)
-    slope = max(norm(report + np.sum(reports, axis=0)), allowance) + allowance
-    for user, g in zip(users, reports, strict=True):
-        allowance = user.rounding + rounding_of(g)
-        mismatch = max(norm(user.gradient - g), allowance) + allowance
-        slope += regularizer.smoothness * mismatch / (user.mu + s)
+    reports = regularizer.gradient(users.u)
+    total, allowance = total_of(report, reports)
+    allowance += rounding_of(report) + math.fsum(roundings_of(reports))
+    slope = max(norm(total), allowance) + allowance
+    off = users.rounding + roundings_of(reports)
+    mismatch = np.maximum(lengths(users.gradient - reports), off) + off
+    slope += math.fsum(regularizer.smoothness * mismatch / (users.mu + s))
     yield slope / m, "strong convexity of the envelopes, from their gradient"
 
 
 def _by_kink(
-    regularizer: Regularizer, users: list[User], reaches: tuple[float, ...]
+    regularizer: Regularizer, users: Users, reaches: FloatArray, off: FloatArray
 ) -> Iterator[tuple[float, str]]:
-    r"""Bounds from users at a kink: if :math:`|\nabla L_n| <` kink within the certified ball around
+    r"""Bound from users at a kink: if :math:`|\nabla L_n| <` kink within the certified ball around
     :math:`\theta_n`, then :math:`\theta_n^* = \rho^*`, so that
     :math:`|\rho - \rho^*| \le |\rho - \theta_n| + |\theta_n - \theta_n^*|`.
     """  # noqa: D205
-    if regularizer.kink == 0.0:
-        return
-    for n, (user, reach) in enumerate(zip(users, reaches, strict=True)):
-        if math.isfinite(reach):
-            lipschitz = user.local.gradient_lipschitz(user.theta, reach)
-            if (norm(user.gradient) + user.rounding + lipschitz * reach) * SLACK < regularizer.kink:
-                yield norm(user.u) * SLACK + reach, f"user {n} shares the global model exactly"
+    tied = (lengths(users.gradient) + off) * SLACK < regularizer.kink
+    if tied.any():
+        bounds = np.where(tied, lengths(users.u) * SLACK + reaches, math.inf)
+        n = int(np.argmin(bounds))
+        yield float(bounds[n]), f"user {n} shares the global model exactly"
 
 
 def _by_directions(
-    regularizer: Regularizer, users: list[User], report: FloatArray, reaches: tuple[float, ...]
+    regularizer: Regularizer, users: Users, report: FloatArray, reaches: FloatArray
 ) -> Iterator[tuple[float, str]]:
     r"""Bound for :math:`r = \lambda|u|` when every personal model differs from the global one.
 
@@ -97,22 +101,20 @@ def _by_directions(
     \gamma/\kappa_R`.
     """
     lam = regularizer.radius
-    lengths = np.array([norm(user.u) for user in users])
-    off = np.array(reaches)
-    if regularizer.kink != lam or math.isinf(lam) or not (off < lengths).all():
+    away = lengths(users.u)
+    if regularizer.kink != lam or math.isinf(lam) or not (reaches < away).all():
         return
-    units = np.array([user.u.ravel() / norm(user.u) for user in users])
-    pull = norm(report.ravel() + lam * units.sum(axis=0)) + lam * gamma(units.size + 16) * len(
-        users
+    units = users.u / away[:, None]
+    total, total_off = total_of(report, lam * units)
+    slope = (
+        norm(total) + total_off + rounding_of(report) + lam * gamma(len(report) + 16) * len(away)
     )
-    slope = (pull + rounding_of(report) + float(np.sum(2.0 * lam * off / lengths))) * SLACK
+    slope = (slope + math.fsum(2.0 * lam * reaches / away)) * SLACK
 
     def curvature(radius: float) -> float:
-        turns = (radius + off) / lengths
-        weights = lam / (lengths * (1.0 + turns))
-        spread = weights.sum() * np.eye(units.shape[1]) - (units.T * weights) @ units
-        allowance = gamma(20 * units.size + 20) * weights.sum()
-        return float(np.linalg.eigvalsh(spread)[0] - weights @ turns - allowance)
+        turns = (radius + reaches) / away
+        weights = lam / (away * (1.0 + turns))
+        return least_spread(units, weights) - math.fsum(weights * turns) * SLACK
 
     flat = curvature(0.0)
     if flat > 0.0:
@@ -123,20 +125,21 @@ def _by_directions(
 
 
 def _by_inverse(
-    regularizer: Regularizer, users: list[User], reaches: tuple[float, ...]
+    regularizer: Regularizer, users: Users, reaches: FloatArray, off: FloatArray
 ) -> Iterator[tuple[float, str]]:
-    r"""Bounds from :math:`\rho^* = \theta_n^* + (\nabla r)^{-1}(\nabla L_n(\theta_n^*))`, for each user.
+    r"""Bound from :math:`\rho^* = \theta_n^* + (\nabla r)^{-1}(\nabla L_n(\theta_n^*))`, for each user.
 
     Both maps are Lipschitz on the certified ball around :math:`\theta_n`.
     """
-    for n, (user, reach) in enumerate(zip(users, reaches, strict=True)):
-        if not math.isfinite(reach):
-            continue
-        off = user.rounding + user.local.gradient_lipschitz(user.theta, reach) * reach
-        inverse = regularizer.inverse_lipschitz((norm(user.gradient) + off) * SLACK)
-        if math.isfinite(inverse):
-            back = regularizer.inverse_gradient(user.gradient)
-            # The closed form of the inverse rounds like its Lipschitz constant times the gradient.
-            allowance = rounding_of(user.u, back, inverse * user.gradient)
-            here = max(norm(user.u - back), allowance) + allowance
-            yield here + reach + inverse * off, f"the report of user {n} determines rho"
+    inverse = regularizer.inverse_lipschitz((lengths(users.gradient) + off) * SLACK)
+    usable = np.isfinite(inverse)
+    if not usable.any():
+        return
+    inverse, gradient = inverse[usable], users.gradient[usable]
+    back = regularizer.inverse_gradient(gradient)
+    # The closed form of the inverse rounds like its Lipschitz constant times the gradient.
+    allowance = roundings_of(users.u[usable], back, inverse[:, None] * gradient)
+    here = np.maximum(lengths(users.u[usable] - back), allowance) + allowance
+    bounds = here + reaches[usable] + inverse * off[usable]
+    n = int(np.argmin(bounds))
+    yield float(bounds[n]), f"the report of user {np.flatnonzero(usable)[n]} determines rho"

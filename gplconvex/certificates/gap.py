@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from gplconvex._types import FloatArray
-from gplconvex.problem import LocalLoss
-from gplconvex.regularizers import Regularizer, norm, rounding_of
-from gplconvex.rounding import gamma
+from gplconvex.local_losses import LocalLosses
+from gplconvex.problem import Problem
+from gplconvex.regularizers import Regularizer, lengths, norm, rounding_of, roundings_of
+from gplconvex.rounding import UNIT, gamma
 
 LEAST_CURVATURE = 1e-100
 """Strong convexity below this counts as none."""
@@ -20,42 +21,78 @@ SLACK = 1.0 + 1e-12
 """Covers the rounding of the few positive terms that make up a bound."""
 
 
-def rounded_curvature(mu: float) -> float:
+def rounded_curvature(mu: FloatArray) -> FloatArray:
     """Return mu, or 0 where it is so small that a square over it would underflow or overflow."""
-    return mu if mu >= LEAST_CURVATURE else 0.0
+    return np.where(mu >= LEAST_CURVATURE, mu, 0.0)
 
 
-class User:
-    """What the bounds need of one user, each number with its rounding allowance.
+@dataclass(frozen=True)
+class Users:
+    r"""What the bounds need of all users, each number with its rounding allowance.
 
-    With ``near``, a user without strong convexity everywhere gets that of a ball around theta.
+    Attributes
+    ----------
+    losses : LocalLosses
+    thetas, u, gradient : arrays, shape (N, p)
+        Models, :math:`\rho - \theta_n` and :math:`\nabla L_n(\theta_n)`.
+    rounding : array, shape (N,)
+        How far the gradients may be off.
+    mu : array, shape (N,)
+        Strong convexity of :math:`L_n` in the ball of ``radius`` (N,) around the model; 0 for none.
     """
 
-    def __init__(
-        self,
-        local: LocalLoss,
-        regularizer: Regularizer,
-        rho: FloatArray,
-        theta: FloatArray,
-        near: bool,
-    ) -> None:
-        self.local = local
-        self.theta = theta
-        self.u = rho - theta
-        self.mu = rounded_curvature(local.strong_convexity)
-        self.radius = math.inf
-        if near and self.mu == 0.0 and 0.0 < local.natural_radius < math.inf:
-            self.mu = rounded_curvature(local.strong_convexity_near(theta, local.natural_radius))
-            self.radius = local.natural_radius if self.mu > 0.0 else math.inf
-        self.gradient, self.rounding = local.certified_gradient(theta)
-        self.at_kink = regularizer.kink > 0.0 and not self.u.any()
+    losses: LocalLosses
+    thetas: FloatArray
+    u: FloatArray
+    gradient: FloatArray
+    rounding: FloatArray
+    mu: FloatArray
+    radius: FloatArray
 
-    def cost_of(self, g: FloatArray, off: float) -> float:
-        r"""Return :math:`|g - \nabla L(\theta)|^2 / (2\mu)` for an exact dual within ``off`` of g."""
+    @classmethod
+    def at(cls, problem: Problem, rho: FloatArray, thetas: FloatArray) -> Users:
+        """Return the users at a point, gradients in extended precision."""
+        return cls.with_gradients(
+            problem, rho, thetas, *problem.local_losses.certified_gradient(thetas)
+        )
+
+    @classmethod
+    def with_gradients(
+        cls,
+        problem: Problem,
+        rho: FloatArray,
+        thetas: FloatArray,
+        gradient: FloatArray,
+        rounding: FloatArray,
+    ) -> Users:
+        """Return the users at a point where gradients are known."""
+        losses = problem.local_losses
+        mu = rounded_curvature(losses.strong_convexity)
+        everywhere = np.full(len(thetas), math.inf)
+        return cls(losses, thetas, rho - thetas, gradient, rounding, mu, everywhere)
+
+    def near(self) -> Users:
+        """Return them with curvature of balls around their models where there is none everywhere."""
+        radius = self.losses.natural_radius
+        wanting = (self.mu == 0.0) & (radius > 0.0) & (radius < math.inf)
+        if not wanting.any():
+            return self
+        mu = rounded_curvature(
+            self.losses.strong_convexity_near(self.thetas, np.where(wanting, radius, 0.0))
+        )
+        curved = wanting & (mu > 0.0)
+        return replace(
+            self,
+            mu=np.where(curved, mu, self.mu),
+            radius=np.where(curved, radius, math.inf),
+        )
+
+    def cost_of(self, g: FloatArray, off: FloatArray | float) -> FloatArray:
+        r"""Return :math:`|g - \nabla L(\theta)|^2 / (2\mu)` for exact duals within ``off`` of g."""
         allowance = self.rounding + off
         # The floor makes the bound the same on machines that sum in another order.
-        mismatch = max(norm(g - self.gradient), allowance) + allowance
-        return mismatch * mismatch / (2.0 * self.mu)
+        mismatch = np.maximum(lengths(g - self.gradient), allowance) + allowance
+        return np.where(self.mu > 0.0, mismatch * mismatch / (2.0 * self.mu), math.inf)
 
 
 @dataclass(frozen=True)
@@ -66,13 +103,13 @@ class Duals:
     that the costs allow for (a consistency check).
     """
 
-    costs: list[float]
+    costs: FloatArray
     largest: float
     imbalance: float
     allowance: float
 
 
-def choose_duals(regularizer: Regularizer, users: list[User], report: FloatArray) -> Duals:
+def choose_duals(regularizer: Regularizer, users: Users, report: FloatArray) -> Duals:
     r"""Choose duals with :math:`b + \sum_n g_n = 0`, each in the domain of :math:`r^*`.
 
     Two duals are natural for a user: :math:`\nabla L_n(\theta_n)` has no curvature term, and
@@ -80,7 +117,7 @@ def choose_duals(regularizer: Regularizer, users: list[User], report: FloatArray
     which a computed vector may miss. Each user gets the cheaper one. What is then missing
     from the sum is made up in one of three ways, whichever is cheapest.
     """
-    natural = [_natural_dual(regularizer, user) for user in users]
+    natural = _natural_duals(regularizer, users)
     ways = [_absorb(regularizer, users, natural, report)]
     if regularizer.kink == regularizer.radius:  # r is lam |u|: its gradients lie on the sphere
         ways += [
@@ -89,83 +126,83 @@ def choose_duals(regularizer: Regularizer, users: list[User], report: FloatArray
         ]
     possible = [duals for duals in ways if duals is not None]
     inside = [duals for duals in possible if duals.largest <= regularizer.radius]
-    none = Duals([math.inf] * len(users), 0.0, 0.0, 0.0)
+    none = Duals(np.full(len(users.mu), math.inf), 0.0, 0.0, 0.0)
     return min(inside or possible or [none], key=lambda duals: math.fsum(duals.costs))
 
 
 @dataclass(frozen=True)
 class Natural:
-    """The cheaper natural dual of a user; ``exact`` when it is grad r(u), known up to ``off``."""
+    """The cheaper natural dual of every user; ``exact`` where it is grad r(u), known up to ``off``.
 
-    vector: FloatArray
-    exact: bool
-    off: float
+    With what it costs if it stays as it is, and its norm with rounding.
+    """
 
-
-def _natural_dual(regularizer: Regularizer, user: User) -> Natural:
-    if user.mu == 0.0:
-        return Natural(user.gradient, False, user.rounding)  # the exact gradient, up to rounding
-    g = user.gradient
-    if norm(g) >= regularizer.radius * (1.0 - gamma(g.size + 16)):
-        g = g * (regularizer.radius * (1.0 - gamma(g.size + 16)) / norm(g))
-    own = Natural(g, False, 0.0)
-    if user.at_kink:
-        return own
-    g = regularizer.gradient(user.u)
-    exact = Natural(g, True, rounding_of(g))
-    return min(exact, own, key=lambda dual: _stay(regularizer, user, dual)[0])
+    vectors: FloatArray
+    exact: npt.NDArray[np.bool_]
+    off: FloatArray
+    costs: FloatArray
+    sizes: FloatArray
 
 
-def _stay(regularizer: Regularizer, user: User, dual: Natural) -> tuple[float, float]:
-    """Return what a user's natural dual costs, and its norm with rounding."""
-    if dual.exact:
-        return user.cost_of(dual.vector, dual.off), min(norm(dual.vector), regularizer.radius)
-    cost = regularizer.fenchel_young(user.u, dual.vector, dual.off)
-    if user.mu > 0.0:
-        cost += user.cost_of(dual.vector, dual.off)
-    return cost, norm(dual.vector) + dual.off
+def _natural_duals(regularizer: Regularizer, users: Users) -> Natural:
+    curved = users.mu > 0.0
+    # The gradient of the loss: clipped to the ball, or without curvature as it is, up to rounding.
+    own, size = users.gradient, lengths(users.gradient)
+    limit = regularizer.radius * (1.0 - gamma(own.shape[1] + 16))
+    outside = curved & (size >= limit)
+    own = np.where(outside[:, None], own * (limit / np.where(outside, size, 1.0))[:, None], own)
+    own_off = np.where(curved, 0.0, users.rounding)
+    own_costs = regularizer.fenchel_young(users.u, own, own_off)
+    own_costs = own_costs + np.where(curved, users.cost_of(own, own_off), 0.0)
+    # The gradient of the regularizer, where it is one vector.
+    tied = regularizer.gradient(users.u)
+    tied_off = roundings_of(tied)
+    tied_costs = users.cost_of(tied, tied_off)
+    single_valued = np.any(users.u, axis=1) if regularizer.kink > 0.0 else True
+    exact = curved & single_valued & (tied_costs <= own_costs)
+    return Natural(
+        vectors=np.where(exact[:, None], tied, own),
+        exact=exact,
+        off=np.where(exact, tied_off, own_off),
+        costs=np.where(exact, tied_costs, own_costs),
+        sizes=np.where(
+            exact, np.minimum(lengths(tied), regularizer.radius), lengths(own) + own_off
+        ),
+    )
 
 
-def _missing(natural: list[Natural], report: FloatArray) -> tuple[FloatArray, float]:
+def _missing(natural: Natural, report: FloatArray) -> tuple[FloatArray, float]:
     """Return the sum of the natural duals and the report, and a bound of its rounding error."""
-    vectors = [report, *(dual.vector for dual in natural)]
-    off = sum_rounding(vectors) + rounding_of(report)
-    return np.sum(vectors, axis=0), off + math.fsum(dual.off for dual in natural)
+    total, off = total_of(report, natural.vectors)
+    return total, off + rounding_of(report) + math.fsum(natural.off)
 
 
 def _absorb(
-    regularizer: Regularizer, users: list[User], natural: list[Natural], report: FloatArray
+    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
 ) -> Duals | None:
     """Let users with curvature and room make up what is missing, in proportion to their mu."""
     missing, off = _missing(natural, report)
     room = regularizer.radius * (1.0 - gamma(missing.size + 16)) - norm(missing) - off
-    moves = [
-        user.mu > 0.0 and norm(dual.vector) < room
-        for user, dual in zip(users, natural, strict=True)
-    ]
-    if not any(moves):
+    moves = (users.mu > 0.0) & (lengths(natural.vectors) < room)
+    if not moves.any():
         return None
-    total = math.fsum(user.mu for user, free in zip(users, moves, strict=True) if free)
-    vectors, costs, sizes = [report], [], []
-    for user, dual, free in zip(users, natural, moves, strict=True):
-        if free:
-            weight = user.mu / total
-            g = dual.vector - weight * missing
-            spread = weight * (off + rounding_of(missing)) + rounding_of(g)
-            cost = regularizer.fenchel_young(user.u, g, spread) + user.cost_of(g, spread)
-            size = norm(g) + spread
-        else:
-            g = dual.vector
-            cost, size = _stay(regularizer, user, dual)
-        vectors.append(g)
-        costs.append(cost)
-        sizes.append(size)
-    allowance = off + sum_rounding(vectors) + rounding_of(*vectors)
-    return Duals(costs, max(sizes), norm(np.sum(vectors, axis=0)), allowance)
+    weights = np.where(moves, users.mu, 0.0)
+    weights = weights / math.fsum(weights)
+    vectors = natural.vectors - weights[:, None] * missing
+    spread = weights * (off + rounding_of(missing)) + roundings_of(vectors)
+    moved = regularizer.fenchel_young(users.u, vectors, spread) + users.cost_of(vectors, spread)
+    sizes = np.where(moves, lengths(vectors) + spread, natural.sizes)
+    rest, rest_off = total_of(report, vectors)
+    return Duals(
+        costs=np.where(moves, moved, natural.costs),
+        largest=float(sizes.max()),
+        imbalance=norm(rest),
+        allowance=off + rest_off + rounding_of(report) + math.fsum(roundings_of(vectors)),
+    )
 
 
 def _turn(
-    regularizer: Regularizer, users: list[User], natural: list[Natural], report: FloatArray
+    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
 ) -> Duals | None:
     r"""Turn the duals :math:`\lambda\hat u_n` slightly, on the sphere, until the sum is zero.
 
@@ -177,55 +214,64 @@ def _turn(
     zero exactly, at :math:`e(u_n, g_n) \le \lambda|u_n|t^2/2` and
     :math:`|g_n - \lambda\hat u_n| \le \lambda t`.
     """
-    turning = [
-        user for user, dual in zip(users, natural, strict=True) if dual.exact and user.mu > 0.0
-    ]
-    if not turning:
+    turning = natural.exact
+    n_turning = int(turning.sum())
+    if n_turning == 0:
         return None
     missing, off = _missing(natural, report)
-    units = np.array([user.u.ravel() / norm(user.u) for user in turning])
-    spread = len(turning) * np.eye(units.shape[1]) - units.T @ units
-    kappa = float(np.linalg.eigvalsh(spread)[0]) - gamma(20 * units.size + 20) * len(turning)
+    directions = users.u[turning]
+    units = directions / lengths(directions)[:, None]
+    kappa = least_spread(units, np.ones(n_turning))
     lam, size = regularizer.radius, norm(missing) + off
-    if kappa <= 0.0 or 4.0 * len(turning) * size > lam * kappa**2:
+    if kappa <= 0.0 or 4.0 * n_turning * size > lam * kappa**2:
         return None
     angle = 2.0 * size / (lam * kappa) * SLACK
-    costs = [
-        lam * norm(user.u) * angle**2 / 2.0 * SLACK
-        + user.cost_of(dual.vector, dual.off + lam * angle)
-        if dual.exact
-        else _stay(regularizer, user, dual)[0]
-        for user, dual in zip(users, natural, strict=True)
-    ]
-    sizes = [_stay(regularizer, user, dual)[1] for user, dual in zip(users, natural, strict=True)]
-    return Duals(costs, max(sizes), 0.0, off)
+    turned = lam * lengths(users.u) * angle**2 / 2.0 * SLACK
+    turned = turned + users.cost_of(natural.vectors, natural.off + lam * angle)
+    costs = np.where(turning, turned, natural.costs)
+    return Duals(costs, float(natural.sizes.max()), 0.0, off)
 
 
 def _shrink(
-    regularizer: Regularizer, users: list[User], natural: list[Natural], report: FloatArray
+    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
 ) -> Duals | None:
     """Share what is missing equally, then shrink all duals into the ball: the sum stays zero.
 
     The last resort: it costs first order in what is missing, and needs no report to keep.
     """
-    if report.any() or any(user.mu == 0.0 for user in users):
+    if report.any() or (users.mu == 0.0).any():
         return None
     missing, off = _missing(natural, report)
-    vectors = [dual.vector - missing / len(users) for dual in natural]
+    vectors = natural.vectors - missing / len(users.mu)
     room = regularizer.radius * (1.0 - gamma(missing.size + 32)) - off
-    largest = max(map(norm, vectors))
+    largest = float(lengths(vectors).max())
     if room <= 0.0:
         return None
-    factor = 1.0 if largest <= room else room / largest
-    costs, sizes = [], []
-    for user, vector in zip(users, vectors, strict=True):
-        g = factor * vector
-        spread = off + rounding_of(g)
-        costs.append(regularizer.fenchel_young(user.u, g, spread) + user.cost_of(g, spread))
-        sizes.append(norm(g) + spread)
-    return Duals(costs, max(sizes), norm(np.sum(vectors, axis=0)), 2.0 * off)
+    vectors = vectors * (1.0 if largest <= room else room / largest)
+    spread = off + roundings_of(vectors)
+    return Duals(
+        costs=regularizer.fenchel_young(users.u, vectors, spread) + users.cost_of(vectors, spread),
+        largest=float((lengths(vectors) + spread).max()),
+        imbalance=norm(total_of(report, vectors)[0]),
+        allowance=2.0 * off,
+    )
 
 
-def sum_rounding(vectors: Sequence[FloatArray]) -> float:
-    """Return a bound of the rounding error of a sum of vectors."""
-    return gamma(len(vectors)) * math.fsum(map(norm, vectors))
+def least_spread(units: FloatArray, weights: FloatArray) -> float:
+    r"""Return a lower bound of :math:`\lambda_{\min}(\sum_n w_n (I - \hat u_n\hat u_n^\top))`.
+
+    That is :math:`\sum_n w_n` less the largest eigenvalue of :math:`B^\top B`, or of
+    :math:`B B^\top`, whichever is smaller, with rows :math:`\sqrt{w_n}\,\hat u_n` of B.
+    """
+    rows = np.sqrt(weights)[:, None] * units
+    gram = rows.T @ rows if units.shape[1] <= len(units) else rows @ rows.T
+    total = math.fsum(weights)
+    return total - float(np.linalg.eigvalsh(gram)[-1]) - gamma(20 * units.size + 20) * total
+
+
+def total_of(report: FloatArray, vectors: FloatArray) -> tuple[FloatArray, float]:
+    """Return the sum of a report and of all rows, and a bound of its rounding error."""
+    total = (report + vectors.sum(axis=0, dtype=np.longdouble)).astype(np.float64)
+    unit = (len(vectors) + 2) * float(np.finfo(np.longdouble).eps)
+    off = unit * (norm(report) + math.fsum(lengths(vectors)))
+    return total, off + 2.0 * UNIT * norm(total)

@@ -51,11 +51,11 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates.certificate import Certificate, Check
 from gplconvex.certificates.distance import distances
-from gplconvex.certificates.gap import SLACK, User, choose_duals, rounded_curvature, sum_rounding
+from gplconvex.certificates.gap import SLACK, Users, choose_duals, rounded_curvature, total_of
 from gplconvex.errors import CertificateError
 from gplconvex.participants import Attacker, check_attacker
-from gplconvex.problem import Problem, check_problem, least_eigenvalue
-from gplconvex.regularizers import Regularizer, norm, rounding_of
+from gplconvex.problem import Problem, check_problem
+from gplconvex.regularizers import Regularizer, lengths, norm, rounding_of, roundings_of
 from gplconvex.rounding import VERIFY_RELATIVE
 
 
@@ -111,11 +111,8 @@ def certify(
     rho = problem.check_model("rho", rho)
     models = problem.check_models(thetas)
     check_attacker(problem, attacker)
-    bounds, rounding = _bound(problem, rho, models, attacker, near=False)
-    if math.isinf(bounds.distance):
-        local, _ = _bound(problem, rho, models, attacker, near=True)
-        if math.isinf(bounds.gap) or math.isfinite(local.distance):
-            bounds = local
+    flat = models.reshape(problem.n_users, -1)
+    bounds, rounding = _bound(problem, rho.ravel(), flat, attacker)
     energy = 0.0 if attacker is None else attacker.energy(problem, rho)
     checks = (
         *bounds.checks,
@@ -140,13 +137,13 @@ def certify(
         distance=bounds.distance,
         rule=bounds.rule,
         theta_distances=bounds.theta_distances,
-        value=problem.value(rho, models) + energy,
+        value=problem.energy(rho.ravel(), flat) + energy,
         size=norm(rho),
         strong_convexity=bounds.strong_convexity,
         rounding=rounding,
         unit_roundoff=float(np.finfo(np.longdouble).eps) / 2.0,
         checks=checks,
-        fingerprint=_fingerprint(problem, rho, models, attacker),
+        fingerprint=_fingerprint(problem, rho, flat, attacker),
     )
 
 
@@ -219,33 +216,68 @@ class _Bounds:
 _NO_RULE = "no bound exists"
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # bounds that do not exist
 def _bound(
-    problem: Problem,
-    rho: FloatArray,
-    thetas: tuple[FloatArray, ...],
-    attacker: Attacker | None,
-    *,
-    near: bool,
+    problem: Problem, rho: FloatArray, thetas: FloatArray, attacker: Attacker | None
 ) -> tuple[_Bounds, float]:
-    """Return the bounds, from curvature everywhere or ``near`` the point, and the rounding allowed."""
-    apart = 0.0 if attacker is None else attacker.disagreement(problem, rho)
+    """Return the better bounds, and the rounding allowed for."""
+    apart = 0.0 if attacker is None else attacker.disagreement(problem, rho.reshape(problem.shape))
     if apart > 0.0:
         infinite = (math.inf,) * problem.n_users
         meaning = "under hard consensus rho must equal the attacker's model: F is infinite here"
         check = Check("the attacker agrees", apart, 0.0, "<=", meaning)
         return _Bounds(math.inf, math.inf, _NO_RULE, infinite, (), (check,)), 0.0
-    users = [
-        User(local, problem.regularizer, rho, theta, near)
-        for local, theta in zip(problem.locals, thetas, strict=True)
-    ]
-    pull = np.sum([user.gradient for user in users], axis=0)
-    report = np.zeros_like(rho) if attacker is None else attacker.report(problem, rho, -pull)
-    bounds = (
-        _consensus_bounds(problem, users, report, near)
-        if math.isinf(problem.regularizer.kink)
-        else _personal_bounds(problem.regularizer, users, report)
-    )
-    return bounds, math.fsum(user.rounding for user in users)
+    users = Users.at(problem, rho, thetas)
+    report = _report(problem, rho, users.gradient, attacker)
+    bounds = _bounds(problem, users, report, near=False)
+    if math.isinf(bounds.distance):
+        local = _bounds(problem, users, report, near=True)
+        if math.isinf(bounds.gap) or math.isfinite(local.distance):
+            bounds = local
+    return bounds, math.fsum(users.rounding)
+
+
+def _bounds(problem: Problem, users: Users, report: FloatArray, *, near: bool) -> _Bounds:
+    """Return the bounds that follow from curvature everywhere, or ``near`` the point."""
+    if math.isinf(problem.regularizer.kink):
+        return _consensus_bounds(problem, users, report, near)
+    return _personal_bounds(problem.regularizer, users.near() if near else users, report)
+
+
+def _report(
+    problem: Problem, rho: FloatArray, gradients: FloatArray, attacker: Attacker | None
+) -> FloatArray:
+    """Return the attacker's report, flattened, where there is one."""
+    if attacker is None:
+        return np.zeros_like(rho)
+    wanted = -gradients.sum(axis=0).reshape(problem.shape)
+    return attacker.report(problem, rho.reshape(problem.shape), wanted).ravel()
+
+
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
+def estimated_bounds(
+    problem: Problem,
+    rho: FloatArray,
+    thetas: FloatArray,
+    gradients: FloatArray,
+    attacker: Attacker | None,
+) -> tuple[float, float]:
+    r"""Return the gap that follows from gradients taken as they are, and the distance if it is cheap.
+
+    For progress reports: the formulas of `certify` without the pass over the data that bounds the
+    rounding of the gradients, and 0 for the distance unless r is strongly convex.
+    Models are flattened, (p,) and (N, p), and so are the gradients.
+    """
+    users = Users.with_gradients(problem, rho, thetas, gradients, roundings_of(gradients))
+    report = _report(problem, rho, gradients, attacker)
+    if math.isinf(problem.regularizer.kink):
+        bounds = _consensus_bounds(problem, users, report, near=False)
+        return bounds.gap, bounds.distance
+    gap = math.fsum(choose_duals(problem.regularizer, users, report).costs)
+    if problem.regularizer.strong_convexity == 0.0:
+        return gap, 0.0
+    found = distances(problem.regularizer, users, report, gap, _reaches(gap, users))
+    return gap, min((bound for bound, _ in found), default=math.inf)
 
 
 def _curvature_check(mu: float) -> Check:
@@ -269,27 +301,19 @@ def _confined(reach: float, radius: float) -> Check:
     )
 
 
-def _consensus_bounds(
-    problem: Problem, users: list[User], report: FloatArray, near: bool
-) -> _Bounds:
+def _consensus_bounds(problem: Problem, users: Users, report: FloatArray, near: bool) -> _Bounds:
     r"""Return the bounds for :math:`\theta_n = \rho`: one pooled, strongly convex loss L.
 
     :math:`|\rho - \rho^*| \le |\nabla L(\rho)| / \mu`, and the gap is :math:`|\nabla L|^2 / (2\mu)`.
     """
-    disagreement = max(norm(user.u) for user in users)
-    radius = min(local.natural_radius for local in problem.locals) if near else math.inf
-    if 0.0 < radius < math.inf:
-        grams = [user.local.least_gram_near(user.theta, radius) for user in users]
-    else:
-        grams = [local.least_gram for local in problem.locals if local.least_gram is not None]
-    mu = 2.0 * float(problem.nu.sum())
-    if grams:
-        mu += least_eigenvalue(np.sum(grams, axis=0), sum(data.n_rows for data in problem.datasets))
-    mu = rounded_curvature(mu)
-    gradients = [report, *(user.gradient for user in users)]
-    allowance = math.fsum(user.rounding for user in users) + sum_rounding(gradients)
-    allowance += rounding_of(report)
-    slope = max(norm(np.sum(gradients, axis=0)), allowance) + allowance
+    disagreement = float(lengths(users.u).max())
+    radius = float(users.losses.natural_radius.min()) if near else math.inf
+    confines = 0.0 < radius < math.inf
+    mu = users.losses.pooled_strong_convexity(*((users.thetas, radius) if confines else ()))
+    mu = float(rounded_curvature(np.array(mu)))
+    total, allowance = total_of(report, users.gradient)
+    allowance += math.fsum(users.rounding) + rounding_of(report)
+    slope = max(norm(total), allowance) + allowance
     distance = slope / mu * SLACK if mu > 0.0 else math.inf
     checks = (
         Check(
@@ -309,20 +333,19 @@ def _consensus_bounds(
         gap=slope * slope / (2.0 * mu) * SLACK if bounded else math.inf,
         distance=distance,
         rule="strong convexity of the pooled loss" if bounded else _NO_RULE,
-        theta_distances=(distance,) * len(users),
+        theta_distances=(distance,) * problem.n_users,
         strong_convexity=(mu,),
         checks=checks,
     )
 
 
-def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatArray) -> _Bounds:
+def _personal_bounds(regularizer: Regularizer, users: Users, report: FloatArray) -> _Bounds:
     duals = choose_duals(regularizer, users, report)
     gap = math.fsum(duals.costs) * SLACK
-    confined = max(
-        (_confined(_reach(gap, user), user.radius) for user in users), key=lambda c: c.value
-    )
+    n = int(np.argmax(np.where(users.radius < math.inf, _reaches(gap, users) / users.radius, 0.0)))
+    confined = _confined(float(_reaches(gap, users)[n]), float(users.radius[n]))
     checks = (
-        _curvature_check(max(user.mu for user in users)),
+        _curvature_check(float(users.mu.max())),
         Check(
             "duals sum to zero",
             max(duals.imbalance, duals.allowance),  # below the allowance it is noise
@@ -341,7 +364,7 @@ def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatA
     )
     if not all(check.passed for check in checks):
         gap = math.inf
-    reaches = tuple(_reach(gap, user) for user in users)
+    reaches = _reaches(gap, users)
     applicable = distances(regularizer, users, report, gap, reaches) if confined.passed else ()
     finite = [(bound, name) for bound, name in applicable if bound < math.inf]  # and no NaN
     distance, rule = min(finite, default=(math.inf, _NO_RULE))
@@ -349,30 +372,31 @@ def _personal_bounds(regularizer: Regularizer, users: list[User], report: FloatA
         gap=gap,
         distance=distance * SLACK,
         rule=rule,
-        theta_distances=reaches,
-        strong_convexity=tuple(user.mu for user in users),
+        theta_distances=tuple(reaches.tolist()),
+        strong_convexity=tuple(users.mu.tolist()),
         checks=checks,
     )
 
 
-def _reach(gap: float, user: User) -> float:
-    r"""Return :math:`\sqrt{2\,\text{gap}/\mu_n} \ge |\theta_n - \theta_n^*|`."""
-    return math.sqrt(2.0 * gap / user.mu) * SLACK if user.mu > 0.0 else math.inf
+def _reaches(gap: float, users: Users) -> FloatArray:
+    r"""Return :math:`\sqrt{2\,\text{gap}/\mu_n} \ge |\theta_n - \theta_n^*|`, shape (N,)."""
+    return np.where(users.mu > 0.0, np.sqrt(2.0 * gap / users.mu) * SLACK, math.inf)
 
 
 # -- small tools -------------------------------------------------------------------------------------
 
 
 def _fingerprint(
-    problem: Problem, rho: FloatArray, thetas: Sequence[FloatArray], attacker: Attacker | None
+    problem: Problem, rho: FloatArray, thetas: FloatArray, attacker: Attacker | None
 ) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    parts = [repr(problem.loss), repr(problem.regularizer), problem.nu.tolist()]
+    parts = [repr(problem.loss), repr(problem.regularizer), problem.shape]
     parts += [data.digest for data in problem.datasets]
-    parts += [model.tolist() for model in (rho, *thetas)]
     if attacker is not None:
         parts += [type(attacker).__name__, *_attacker_parts(attacker)]
     hasher.update(repr(parts).encode())
+    for numbers in (problem.nu, rho, thetas):
+        hasher.update(np.ascontiguousarray(numbers).data)
     return hasher.hexdigest()
 
 

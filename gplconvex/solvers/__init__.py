@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import certify
 from gplconvex.data import is_number
-from gplconvex.errors import InvalidInputError
+from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem
+from gplconvex.solvers.monitor import Monitor, Progress, TimeLimitError
 from gplconvex.solvers.newton import solve_newton
 from gplconvex.solvers.reference import solve_cvxpy
 from gplconvex.solvers.solution import Raw, Solution, Status
 
-__all__ = ["Solution", "Status", "solve"]
+__all__ = ["Progress", "Solution", "Status", "solve"]
 
 METHODS = ("auto", "newton", "cvxpy", "cvxpy:SOLVER")
 
@@ -28,8 +30,10 @@ def solve(
     *,
     method: str = "auto",
     tol: float = 1e-9,
-    start: npt.ArrayLike | None = None,
+    start: npt.ArrayLike | Solution | None = None,
     attacker: Attacker | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    time_limit: float | None = None,
 ) -> Solution:
     r"""Minimize :math:`F(\rho, \theta_1, \ldots, \theta_N)`, and certify what comes out.
 
@@ -44,23 +48,30 @@ def solve(
     tol : float
         The status is OPTIMAL when the certified gap is at most ``tol * (1 + |F|)``. It decides
         nothing else: solvers go as far as rounding lets them.
-    start : array_like, shape of a model, optional
-        Where Newton starts rho; default 0.
+    start : array_like, shape of a model, or Solution, optional
+        Where native methods start: a global model, default 0; or the solution of a similar problem,
+        whose personal models are taken over by the users who have the same data here.
     attacker : GradientAttack or ModelAttack, optional
         One more participant, who adds a convex function of rho to F.
+    progress : callable, optional
+        Called after each iteration of a native method with a `Progress`.
+    time_limit : float, optional
+        Seconds after which a native method returns the best point it has.
 
     Returns
     -------
     Solution
-        With the status that the certificate justifies. Nothing is raised for a point that is not
-        optimal: call `Solution.require_optimal`.
+        With the status that the certificate justifies, wherever the solver stopped: at its goal, at
+        the time limit or at an interrupt (Ctrl-C); ``stopped`` says which. Nothing is raised for a
+        point that is not optimal: call `Solution.require_optimal`.
 
     Raises
     ------
     InvalidInputError
-        For an unknown method or solver, a ``tol`` that is not positive, or an ill-shaped start.
+        For an unknown method or solver, a ``tol`` or ``time_limit`` that is not positive, or a
+        start that does not fit.
     UnsupportedCombinationError
-        For a ``start`` with a cvxpy method.
+        For a ``start``, ``progress`` or ``time_limit`` with a cvxpy method.
     MissingDependencyError
         If cvxpy is asked for and not installed.
 
@@ -74,36 +85,85 @@ def solve(
     ('OPTIMAL', array([3.]))
     """
     check_problem(problem)
-    run = _solver_of(method)
+    check_attacker(problem, attacker)
     if not (is_number(tol) and 0.0 < tol < math.inf):
         raise InvalidInputError(f"tol must be positive and finite; got {tol!r}")
-    first = None if start is None else problem.check_model("start", start)
-    check_attacker(problem, attacker)
-    began = time.perf_counter()
-    raw = run(problem, first, attacker)
-    seconds = time.perf_counter() - began
-    for model in (raw.rho, *raw.thetas):
-        model.setflags(write=False)  # the certificate speaks of these very numbers
-    certificate = certify(problem, raw.rho, raw.thetas, attacker=attacker)
+    if time_limit is not None and not (is_number(time_limit) and time_limit > 0.0):
+        raise InvalidInputError(f"time_limit must be a positive number; got {time_limit!r}")
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress must be a function of a Progress; got {progress!r}")
+    run = _solver_of(method, start=start, progress=progress, time_limit=time_limit)
+    rho, thetas = _starting_point(problem, start)
+    limit = math.inf if time_limit is None else time_limit
+    monitor = Monitor(problem, attacker, tol, progress, limit, (rho, thetas))
+    stopped = "converged"
+    try:
+        raw = run(problem, rho, thetas, attacker, monitor)
+    except (TimeLimitError, KeyboardInterrupt) as stop:
+        stopped = "time limit" if isinstance(stop, TimeLimitError) else "interrupted"
+        raw = Raw(*monitor.point, method)
+    seconds = monitor.seconds
+    # The certificate speaks of these very numbers.
+    rho, thetas = _frozen(raw.rho, problem.shape), _frozen(raw.thetas, (-1, *problem.shape))
+    certificate = certify(problem, rho, list(thetas), attacker=attacker)
     return Solution(
         problem=problem,
-        rho=raw.rho,
-        thetas=raw.thetas,
+        rho=rho,
+        thetas=tuple(thetas),
         value=certificate.value,
         status=Status.of(certificate, tol),
         certificate=certificate,
         method=raw.method,
-        stats={**raw.stats, "seconds": seconds},
+        stopped=stopped,
+        stats={
+            "iterations": float(monitor.iteration),
+            "passes": monitor.passes,
+            **raw.stats,
+            "seconds": seconds,
+        },
     )
 
 
-def _solver_of(
-    method: str,
-) -> Callable[[Problem, FloatArray | None, Attacker | None], Raw]:
+Solver = Callable[[Problem, FloatArray, FloatArray, Attacker | None, Monitor], Raw]
+
+
+def _solver_of(method: str, **options: Any) -> Solver:
+    """Return the solver of that name; refuse options that it does not have."""
     if method in ("auto", "newton"):
         return solve_newton
-    family, _, solver = str(method).partition(":")
-    if method == "cvxpy" or (family == "cvxpy" and solver):
-        solver = solver or "CLARABEL"
-        return lambda problem, start, attacker: solve_cvxpy(problem, start, attacker, solver)
-    raise InvalidInputError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    family, _, name = str(method).partition(":")
+    if not (method == "cvxpy" or (family == "cvxpy" and name)):
+        raise InvalidInputError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    for option, value in options.items():
+        if value is not None:
+            raise UnsupportedCombinationError(
+                f'method "cvxpy" has no {option} (its solvers start where they choose, and tell '
+                'nothing on the way): leave it out, or use method="newton"'
+            )
+    solver = name or "CLARABEL"
+    return lambda problem, rho, thetas, attacker, monitor: solve_cvxpy(problem, attacker, solver)
+
+
+def _starting_point(
+    problem: Problem, start: npt.ArrayLike | Solution | None
+) -> tuple[FloatArray, FloatArray]:
+    """Return rho (p,) and thetas (N, p) to start from."""
+    if isinstance(start, Solution):
+        rho = problem.check_model("start.rho", start.rho).ravel()
+        known = {
+            data.digest: theta.ravel()
+            for data, theta in zip(start.problem.datasets, start.thetas, strict=True)
+        }
+        thetas = [known.get(data.digest, rho) for data in problem.datasets]
+        return rho, np.array(thetas)
+    if start is None:
+        rho = np.zeros(math.prod(problem.shape))
+    else:
+        rho = problem.check_model("start", start).ravel()
+    return rho, np.tile(rho, (problem.n_users, 1))
+
+
+def _frozen(models: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    models = np.ascontiguousarray(models).reshape(shape)
+    models.setflags(write=False)
+    return models

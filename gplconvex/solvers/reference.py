@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gplconvex._types import FloatArray
 from gplconvex.errors import (
     InvalidInputError,
     MissingDependencyError,
     NotSolvedError,
-    UnsupportedCombinationError,
 )
+from gplconvex.local_losses import LocalLoss
 from gplconvex.participants import Attacker, ModelAttack
-from gplconvex.problem import LocalLoss, Problem
+from gplconvex.problem import Problem
 from gplconvex.regularizers import Regularizer
 from gplconvex.solvers.solution import Raw
 
@@ -25,10 +24,7 @@ OPTIONS = {"CLARABEL": {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 
 
 
 def solve_cvxpy(
-    problem: Problem,
-    start: FloatArray | None = None,
-    attacker: Attacker | None = None,
-    solver: str = "CLARABEL",
+    problem: Problem, attacker: Attacker | None = None, solver: str = "CLARABEL"
 ) -> Raw:
     """Solve a problem with an installed cvxpy solver, at the solver's own accuracy.
 
@@ -38,8 +34,6 @@ def solve_cvxpy(
         If cvxpy is not installed.
     InvalidInputError
         If the solver is not installed.
-    UnsupportedCombinationError
-        For a ``start``, which interior-point solvers cannot use.
     NotSolvedError
         If the solver returns no point at all.
     """
@@ -50,11 +44,6 @@ def solve_cvxpy(
             'method "cvxpy" needs cvxpy: install it with pip install "gplconvex[cvxpy]", or use '
             'method="newton"'
         ) from error
-    if start is not None:
-        raise UnsupportedCombinationError(
-            'method "cvxpy" cannot use a start (interior-point solvers choose their own): '
-            'leave it out, or use method="newton"'
-        )
     if solver not in cp.installed_solvers():
         raise InvalidInputError(
             f"cvxpy solver must be one of those installed, {cp.installed_solvers()}; got {solver!r}"
@@ -98,8 +87,8 @@ def solve_cvxpy(
     shared = np.array(rho.value, dtype=np.float64) if frozen is None else frozen
     return Raw(
         rho=shared,
-        thetas=tuple(
-            shared if theta is rho else np.array(theta.value, dtype=np.float64) for theta in thetas
+        thetas=np.array(
+            [shared if theta is rho else theta.value for theta in thetas], dtype=np.float64
         ),
         method=f"cvxpy:{solver}",
         stats={"iterations": float(stats.num_iters or 0), "solver_status": str(model.status)},

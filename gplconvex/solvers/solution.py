@@ -52,8 +52,10 @@ class Solution:
         Guaranteed bounds.
     method : str
         Which solver ran.
+    stopped : str
+        Why it stopped: ``"converged"`` (in its own opinion), ``"time limit"`` or ``"interrupted"``.
     stats : mapping
-        What the solver says of itself: iterations, seconds, its own status.
+        What the solver says of itself: iterations, passes over the data, seconds, its own status.
     """
 
     problem: Problem
@@ -63,6 +65,7 @@ class Solution:
     status: Status
     certificate: Certificate
     method: str
+    stopped: str
     stats: Mapping[str, float | str]
 
     def __repr__(self) -> str:
@@ -84,9 +87,9 @@ class Solution:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a backend hands to the judge."""
+    """What a backend hands to the judge: rho and N models, flattened or not."""
 
     rho: FloatArray
-    thetas: tuple[FloatArray, ...]
+    thetas: FloatArray
     method: str
     stats: dict[str, float | str] = field(default_factory=dict)

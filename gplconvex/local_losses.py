@@ -1,0 +1,527 @@
+r"""Local losses, :math:`L_n(\theta) = \nu_n|\theta|^2 + \sum_i c_i\,\varphi(\theta^\top x_i, y_i)`.
+
+Users whose data have about the same number of rows are *stacked*: their inputs fill one array
+(B, m, d), short ones padded with rows of multiplicity 0, and one numpy call serves all of them. The
+data of large users are used where they are, unstacked and block by block, on all cores.
+
+Here a model is a vector of p numbers, so that the models of N users are an array (N, p).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from gplconvex._types import FloatArray, Inputs, IntArray, RealArray
+from gplconvex.data import Dataset, is_sparse
+from gplconvex.losses import Loss
+from gplconvex.parallel import blocks, map_on_cores
+from gplconvex.regularizers import lengths
+from gplconvex.rounding import LARGEST, UNIT, gamma
+
+UNDERFLOW = 1e-150
+"""Added to bounds of rounding, so that their squares are positive whatever underflows."""
+
+STACKED = 2**16
+"""A user with at most this many numbers in x is copied into a stack; a larger one is not copied."""
+
+LARGEST_EIGENPROBLEM = 2048
+"""Order from which on eigenvalues (seconds) are replaced by bounds that are weaker and free."""
+
+_OVERFLOW_IS_INFINITE = np.errstate(over="ignore", invalid="ignore")
+"""Decorates what may meet an overflow and tells it by returning ``inf``."""
+
+Result = TypeVar("Result")
+
+
+class Stack:
+    """The local losses of B users whose data fill arrays of one shape.
+
+    Parameters
+    ----------
+    loss : Loss
+    users : sequence of int
+        Their numbers, by which results are put in place.
+    datasets : sequence of B Dataset
+        Alike in features and in the shape of a label.
+    nu : array, shape (B,)
+    """
+
+    def __init__(
+        self, loss: Loss, users: Sequence[int], datasets: Sequence[Dataset], nu: FloatArray
+    ) -> None:
+        self.loss = loss
+        self.users: IntArray = np.array(users)
+        self.nu = nu
+        self.x, self.y, self.counts = _stacked(datasets)
+        self.n_rows = self.y.shape[1]
+        self._constant = loss.curvature_range[0] == loss.curvature_range[1]
+        self._padded = any(data.n_rows < self.n_rows for data in datasets)
+        self._shape = (len(datasets), *loss.shape(datasets[0].n_features))
+
+    @property
+    def curved(self) -> bool:
+        """Whether the data give curvature everywhere that is worth an eigenvalue problem."""
+        return self.loss.curvature_range[0] > 0.0 and self._shape[1] <= LARGEST_EIGENPROBLEM
+
+    @property
+    def size(self) -> int:
+        """How many numbers the inputs are."""
+        return int(self.x.nnz if is_sparse(self.x) else self.x.size)
+
+    # -- the loss and its derivatives ----------------------------------------------------------------
+
+    @_OVERFLOW_IS_INFINITE
+    def value(self, thetas: FloatArray) -> FloatArray:
+        r"""Return :math:`L(\theta)`, shape (B,); ``inf`` where a loss overflows."""
+        total = self.nu * np.einsum("bp,bp->b", thetas, thetas)
+        for x, y, counts in self._blocks():
+            z = self._predictor(x, thetas)
+            total = total + np.sum(self._scaled(self.loss.value(z, y), counts), axis=1)
+        return np.where(np.isnan(total), math.inf, total)
+
+    @_OVERFLOW_IS_INFINITE
+    def gradient(self, thetas: FloatArray) -> FloatArray:
+        r"""Return :math:`\nabla L(\theta) = 2\nu\theta + \sum_i c_i w_i x_i`, shape (B, p)."""
+        total = 2.0 * self.nu[:, None] * thetas
+        for x, y, counts in self._blocks():
+            w = self.loss.residual(self._predictor(x, thetas), y)
+            total = total + self._pullback(x, self._scaled(w, counts))
+        return total
+
+    @_OVERFLOW_IS_INFINITE
+    def hessian(self, thetas: FloatArray) -> FloatArray:
+        r"""Return :math:`2\nu I + \sum_i c_i \varphi''(z_i)\, x_i x_i^\top`, shape (B, p, p).
+
+        The Gram matrix of a loss of constant curvature is computed once.
+        """
+        ridge = 2.0 * self.nu[:, None, None] * np.eye(thetas.shape[1])
+        if self._constant:
+            return self.least_gram + ridge
+        return ridge + self._gram(
+            lambda x, y, counts: self._scaled(
+                self.loss.curvature(self._predictor(x, thetas), y), counts
+            )
+        )
+
+    @_OVERFLOW_IS_INFINITE
+    def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See `LocalLosses.certified_gradient`."""
+        unit = float(np.finfo(np.longdouble).eps) / 2.0
+        p, n_blocks = thetas.shape[1], 0
+        per_sum = (self.n_rows + 4) * unit * 1.01
+        per_predictor = (p + 2) * unit * 1.01
+        ridge = 2.0 * self.nu[:, None] * thetas
+        total = ridge.astype(np.longdouble)
+        off = np.zeros_like(thetas)
+        extended_thetas = thetas.astype(np.longdouble)
+        for x, y, counts in self._blocks():
+            n_blocks += 1
+            extended, sizes = x.astype(np.longdouble), abs(x)
+            z = self._predictor(extended, extended_thetas)
+            nearest = z.astype(np.float64)
+            rest = (z - nearest).astype(np.float64)
+            z_off = per_predictor * self._predictor(sizes, np.abs(thetas))
+            reach = np.abs(rest) + z_off
+            slowest, steepest = self.loss.curvature_bounds(nearest - reach, nearest + reach, y)
+            w = self.loss.residual(nearest, y)
+            w_extended = w.astype(np.longdouble) + self.loss.curvature_times(nearest, y, rest)
+            total += self._pullback(extended, self._scaled(w_extended, counts))
+            moved = steepest * self._sizes(z_off) + (steepest - slowest) * self._sizes(rest)
+            w_off = self._scaled(np.ones_like(w), moved) + self.loss.residual_rounding(
+                nearest, y, w
+            )
+            w_off += per_sum * (np.abs(w) + w_off)
+            off += self._pullback(sizes, self._scaled(w_off, counts))
+        gradient = total.astype(np.float64)
+        off += (4 + n_blocks) * UNIT * np.abs(ridge) + UNIT * np.abs(gradient)
+        bound = lengths(off) * (1.0 + gamma(self.n_rows + p + 10)) + UNDERFLOW
+        unknown = ~(np.isfinite(gradient).all(axis=1) & np.isfinite(bound))
+        gradient[unknown], bound[unknown] = 0.0, math.inf
+        return gradient, bound
+
+    # -- bounds of the curvature ---------------------------------------------------------------------
+
+    @cached_property
+    def least_gram(self) -> FloatArray:
+        r"""A lower bound of the Gram part of every Hessian, shape (B, p, p)."""
+        least, _ = self.loss.curvature_range
+        return self._gram(lambda x, y, counts: least * counts)
+
+    @cached_property
+    def strong_convexity(self) -> FloatArray:
+        r"""Guaranteed :math:`\mu`, L being mu-strongly convex: :math:`2\nu + \lambda_{\min}`, (B,)."""
+        if not self.curved:
+            return 2.0 * self.nu
+        return self._with_ridge(least_eigenvalues(self.least_gram, self.n_rows))
+
+    def least_gram_near(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
+        """Return a lower bound of the Gram part of the Hessians in the balls around the models."""
+
+        def weights(x: Inputs, y: FloatArray, counts: FloatArray) -> FloatArray:
+            slowest, _ = self.loss.curvature_bounds(*self._predictor_range(x, thetas, radius), y)
+            return np.minimum(self._scaled(slowest, counts) * (1.0 - 8.0 * UNIT), LARGEST)
+
+        return self._gram(weights)
+
+    def strong_convexity_near(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
+        r"""Return guaranteed :math:`\mu` such that L is mu-strongly convex in the balls."""
+        return self._with_ridge(
+            least_eigenvalues(self.least_gram_near(thetas, radius), self.n_rows)
+        )
+
+    def _with_ridge(self, least: FloatArray) -> FloatArray:
+        """Return the sum of two lower bounds, rounded down."""
+        return np.maximum(2.0 * self.nu, (2.0 * self.nu + least) * (1.0 - 2.0 * UNIT))
+
+    @cached_property
+    def natural_radius(self) -> FloatArray:
+        """The radius within which no predictor moves by more than 1; ``inf`` without points."""
+        longest = np.zeros(len(self.users))
+        for x, _, _ in self._blocks():
+            longest = np.maximum(longest, np.max(self._input_lengths(x), axis=1, initial=0.0))
+        with np.errstate(divide="ignore"):
+            return 1.0 / longest
+
+    def gradient_lipschitz(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
+        r"""Return Lipschitz constants of the gradients on balls around the models, shape (B,)."""
+
+        def weights(x: Inputs, y: FloatArray, counts: FloatArray) -> FloatArray:
+            _, steepest = self.loss.curvature_bounds(*self._predictor_range(x, thetas, radius), y)
+            return self._scaled(steepest, counts) * (1.0 + 8.0 * UNIT)
+
+        gram = self.least_gram * (1.0 + 8.0 * UNIT) if self._constant else self._gram(weights)
+        return 2.0 * self.nu + largest_eigenvalues(gram, self.n_rows)
+
+    def _predictor_range(
+        self, x: Inputs, thetas: FloatArray, radius: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return bounds of the predictors over the balls, rounding included."""
+        z = self._predictor(x, thetas)
+        units = gamma(thetas.shape[1] + 4)
+        reach = radius[:, None] * self._input_lengths(x) * (1.0 + units)
+        off = self._scaled(np.ones_like(z), reach) + units * self._predictor(abs(x), np.abs(thetas))
+        return z - off, z + off
+
+    def _input_lengths(self, x: Inputs) -> FloatArray:
+        """Return the Euclidean norm of every input, the intercept's 1 included, shape (B, m)."""
+        one = float(self.loss.intercept)
+        if is_sparse(x):
+            largest = np.maximum(abs(x).max(axis=1).toarray().ravel(), one)[None]
+            unit = np.where(largest > 0.0, largest, 1.0)
+            squares = ((sparse.diags_array(1.0 / unit[0]) @ x) ** 2).sum(axis=1)[None]
+        else:
+            largest = np.max(np.abs(x), axis=-1, initial=one)
+            unit = np.where(largest > 0.0, largest, 1.0)  # scaled, so that no square overflows
+            squares = np.sum((x / unit[..., None]) ** 2, axis=-1)
+        return np.asarray(unit * np.sqrt(squares + one / unit / unit))
+
+    # -- sums over the points ------------------------------------------------------------------------
+
+    def _blocks(self) -> Iterator[tuple[Inputs, FloatArray, FloatArray]]:
+        """Yield inputs, labels and multiplicities of a few rows at a time, of all B users."""
+        for rows in blocks(self.n_rows, self.size // max(1, self.n_rows)):
+            x = self.x[rows] if is_sparse(self.x) else self.x[:, rows]
+            yield x, self.y[:, rows], self.counts[:, rows]
+
+    def _gram(self, weights: Callable[[Inputs, FloatArray, FloatArray], FloatArray]) -> FloatArray:
+        """Return the weighted Gram matrices, shape (B, p, p), or (B, d, d) for K numbers a point."""
+        total: FloatArray | float = 0.0
+        for block in self._blocks():
+            x, w = block[0], weights(*block)
+            total = total + (
+                self.loss.gram(x, w[0])[None] if is_sparse(x) else self.loss.gram(x, w)
+            )
+        return np.asarray(total)
+
+    def _predictor(self, x: Inputs, thetas: RealArray) -> RealArray:
+        """Return the predictors, shape (B, m) or (B, m, K)."""
+        models = thetas.reshape(self._shape)
+        if is_sparse(x):
+            return self.loss.predictor(x, models[0])[None]
+        return self.loss.predictor(x, models)
+
+    def _pullback(self, x: Inputs, weights: RealArray) -> RealArray:
+        """Return the weighted sums of inputs, shape (B, p)."""
+        if is_sparse(x):
+            return self.loss.pullback(x, weights[0]).reshape(1, -1)
+        return self.loss.pullback(x, weights).reshape(self._shape[0], -1)
+
+    def _scaled(self, values: RealArray, weights: FloatArray) -> RealArray:
+        """Return values of points, numbers, vectors or matrices, times one weight a point."""
+        weights = weights.reshape(*weights.shape, *(1,) * (values.ndim - weights.ndim))
+        scaled = values * weights
+        # What overflows in a row of padding, whose input is 0, is nobody's.
+        return np.where(weights > 0.0, scaled, 0.0) if self._padded else scaled
+
+    def _sizes(self, z: FloatArray) -> FloatArray:
+        """Return the Euclidean norm of what belongs to every point, a number or K numbers."""
+        return np.abs(z) if len(self._shape) == 2 else np.asarray(np.linalg.norm(z, axis=-1))
+
+
+class LocalLosses:
+    """The local losses of all N users; models are an array (N, p), and so are gradients.
+
+    Parameters
+    ----------
+    loss : Loss
+    datasets : sequence of N Dataset
+    nu : array, shape (N,)
+    """
+
+    def __init__(self, loss: Loss, datasets: Sequence[Dataset], nu: FloatArray) -> None:
+        self.n_users = len(datasets)
+        self.stacks = [
+            Stack(loss, users, [datasets[n] for n in users], nu[users])
+            for users in _groups(datasets)
+        ]
+        self.size = sum(stack.size for stack in self.stacks)
+
+    def value(self, thetas: FloatArray) -> FloatArray:
+        r"""Return every :math:`L_n(\theta_n)`, shape (N,)."""
+        return self._gather(self._each(lambda stack: stack.value(thetas[stack.users])))
+
+    def gradient(self, thetas: FloatArray) -> FloatArray:
+        r"""Return every :math:`\nabla L_n(\theta_n)`, shape (N, p)."""
+        return self._gather(self._each(lambda stack: stack.gradient(thetas[stack.users])))
+
+    def hessian(self, thetas: FloatArray) -> FloatArray:
+        r"""Return every :math:`\nabla^2 L_n(\theta_n)`, shape (N, p, p)."""
+        return self._gather(self._each(lambda stack: stack.hessian(thetas[stack.users])))
+
+    def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
+        r"""Return gradients computed in extended precision, and bounds of their errors.
+
+        Predictors and sums are accumulated in the longest floating-point type of the machine, of
+        unit roundoff v (:math:`2^{-64}` on x86, :math:`2^{-53}` where there is none longer), with
+        :math:`\gamma_n = nv/(1 - nv)`: predictors are off by :math:`\delta z_i \le \gamma_p\sum_j
+        |x_{ij}||\theta_j|`, residuals by :math:`\max\varphi''\,\delta z_i` and their own rounding, and
+        the sum over m points by another :math:`\gamma_m\sum_i c_i|w_i||x_{ij}|`. So many digits lost to
+        cancellation, as with thousands of copies of a point, are not lost here.
+
+        Returns
+        -------
+        gradients : array, shape (N, p)
+            Rounded to float64.
+        bounds : array, shape (N,)
+            Of the Euclidean distances to the exact gradients of the data as they are; ``inf`` where
+            the loss overflows.
+        """
+        parts = self._each(lambda stack: stack.certified_gradient(thetas[stack.users]))
+        gradients, bounds = zip(*parts, strict=True)
+        return self._gather(gradients), self._gather(bounds)
+
+    @cached_property
+    def strong_convexity(self) -> FloatArray:
+        """A guaranteed strong convexity of every loss, shape (N,)."""
+        return self._gather(self._each(lambda stack: stack.strong_convexity))
+
+    def strong_convexity_near(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
+        """Return a guaranteed strong convexity of every loss in a ball around its model."""
+        return self._gather(
+            self._each(
+                lambda stack: stack.strong_convexity_near(thetas[stack.users], radius[stack.users])
+            )
+        )
+
+    @cached_property
+    def natural_radius(self) -> FloatArray:
+        """The radii within which no predictor moves by more than 1, shape (N,)."""
+        return self._gather(self._each(lambda stack: stack.natural_radius))
+
+    def gradient_lipschitz(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
+        """Return a Lipschitz constant of every gradient in a ball around its model, shape (N,)."""
+        return self._gather(
+            self._each(
+                lambda stack: stack.gradient_lipschitz(thetas[stack.users], radius[stack.users])
+            )
+        )
+
+    def pooled_strong_convexity(
+        self, thetas: FloatArray | None = None, radius: float = math.inf
+    ) -> float:
+        """Return a guaranteed strong convexity of the sum of all losses at one common model.
+
+        Everywhere, or in the ball of a ``radius`` around the model where ``thetas`` are given.
+        """
+        ridge = 2.0 * math.fsum(stack.nu.sum() for stack in self.stacks)
+        if thetas is None:
+            if any(not stack.curved for stack in self.stacks):
+                return ridge
+            grams = self._each(lambda stack: stack.least_gram.sum(axis=0))
+        else:
+            grams = self._each(
+                lambda stack: stack.least_gram_near(
+                    thetas[stack.users], np.full(len(stack.users), radius)
+                ).sum(axis=0)
+            )
+        n_rows = sum(stack.n_rows * len(stack.users) for stack in self.stacks)
+        least = least_eigenvalues(np.sum(grams, axis=0)[None], n_rows)[0]
+        return float(max(ridge, (ridge + least) * (1.0 - 2.0 * UNIT)))
+
+    def _each(self, work: Callable[[Stack], Result]) -> list[Result]:
+        """Return the results of all stacks, on all cores where that pays."""
+        return map_on_cores(work, self.stacks, self.size)
+
+    def _gather(self, parts: Sequence[FloatArray]) -> FloatArray:
+        """Return the results of the users, each in its place."""
+        if len(parts) == 1:
+            return parts[0]  # one stack holds its users in order
+        result = np.empty((self.n_users, *parts[0].shape[1:]))
+        for stack, part in zip(self.stacks, parts, strict=True):
+            result[stack.users] = part
+        return result
+
+
+class LocalLoss:
+    r"""The local loss of one user, :math:`L(\theta) = \nu|\theta|^2 + \sum_i c_i \varphi(z_i, y_i)`.
+
+    Models have the shape that the loss gives them.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss of one point.
+    data : Dataset
+        The points of the user; may be empty.
+    nu : float
+        The ridge of the user, at least 0.
+
+    Examples
+    --------
+    >>> from gplconvex.losses import LeastSquares
+    >>> local = LocalLoss(LeastSquares(), Dataset([[1.0]], [3.0]), nu=0.5)
+    >>> local.value(np.array([1.0])), local.gradient(np.array([1.0]))
+    (2.5, array([-1.]))
+    """
+
+    def __init__(self, loss: Loss, data: Dataset, nu: float) -> None:
+        self.loss = loss
+        self.data = data
+        self.nu = nu
+
+    @cached_property
+    def _stack(self) -> Stack:
+        return Stack(self.loss, [0], [self.data], np.array([self.nu]))
+
+    def value(self, theta: FloatArray) -> float:
+        r"""Return :math:`L(\theta)`; ``inf`` where a loss overflows."""
+        return float(self._stack.value(theta.reshape(1, -1))[0])
+
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        r"""Return :math:`\nabla L(\theta)`, shaped like theta."""
+        gradient: FloatArray = self._stack.gradient(theta.reshape(1, -1)).reshape(theta.shape)
+        return gradient
+
+    def hessian(self, theta: FloatArray) -> FloatArray:
+        r"""Return :math:`\nabla^2 L(\theta)`, shape (p, p)."""
+        return np.asarray(self._stack.hessian(theta.reshape(1, -1))[0])
+
+    def certified_gradient(self, theta: FloatArray) -> tuple[FloatArray, float]:
+        r"""Return :math:`\nabla L(\theta)` in extended precision, and a bound of its error."""
+        gradient, bound = self._stack.certified_gradient(theta.reshape(1, -1))
+        return gradient.reshape(theta.shape), float(bound[0])
+
+    @property
+    def strong_convexity(self) -> float:
+        r"""A guaranteed :math:`\mu` such that L is mu-strongly convex: :math:`2\nu + \lambda_{\min}`."""
+        return float(self._stack.strong_convexity[0])
+
+    def strong_convexity_near(self, theta: FloatArray, radius: float) -> float:
+        r"""Return a guaranteed :math:`\mu` such that L is mu-strongly convex in the ball."""
+        return float(self._stack.strong_convexity_near(theta.reshape(1, -1), np.array([radius]))[0])
+
+    @property
+    def natural_radius(self) -> float:
+        """The radius within which no predictor moves by more than 1; ``inf`` without points."""
+        return float(self._stack.natural_radius[0])
+
+    def gradient_lipschitz(self, theta: FloatArray, radius: float) -> float:
+        r"""Return a Lipschitz constant of the gradient on the ball of that radius around theta."""
+        return float(self._stack.gradient_lipschitz(theta.reshape(1, -1), np.array([radius]))[0])
+
+
+# -- eigenvalues of Gram matrices --------------------------------------------------------------------
+
+
+def least_eigenvalues(grams: FloatArray, n_rows: int) -> FloatArray:
+    """Return guaranteed lower bounds, at least 0, of the least eigenvalues of Gram matrices.
+
+    Forming a matrix from ``n_rows`` points and the symmetric eigenvalue solver are both backward
+    stable: their errors are at most a multiple of the trace, which is subtracted.
+    """
+    known, finite = _finite(grams)
+    least = np.linalg.eigvalsh(finite)[:, 0] - _allowance(finite, n_rows)
+    return np.where(known, np.maximum(0.0, least), 0.0)
+
+
+def largest_eigenvalues(grams: FloatArray, n_rows: int) -> FloatArray:
+    """Return guaranteed upper bounds of the largest eigenvalues; ``inf`` after an overflow."""
+    known, finite = _finite(grams)
+    if grams.shape[-1] > LARGEST_EIGENPROBLEM:
+        largest = np.trace(finite, axis1=1, axis2=2)
+    else:
+        largest = np.maximum(0.0, np.linalg.eigvalsh(finite)[:, -1])
+    return np.where(known, largest + _allowance(finite, n_rows), math.inf)
+
+
+def _finite(grams: FloatArray) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+    """Return which matrices are finite, and all with zeros in place of the others."""
+    known = np.asarray(np.isfinite(grams).all(axis=(1, 2)))
+    return known, grams if known.all() else np.where(known[:, None, None], grams, 0.0)
+
+
+def _allowance(grams: FloatArray, n_rows: int) -> FloatArray:
+    units = gamma(n_rows + 10 * grams.shape[-1] + 10)
+    return np.asarray(units * np.trace(grams, axis1=1, axis2=2))
+
+
+# -- the shape of the work ---------------------------------------------------------------------------
+
+
+def _groups(datasets: Sequence[Dataset]) -> Iterator[list[int]]:
+    """Yield the users of every stack: alike in labels and, up to an eighth, in their rows."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for n, data in enumerate(datasets):
+        if is_sparse(data.x) or data.x.size > STACKED:
+            yield [n]
+        else:
+            alike.setdefault((_rounded_up(data.n_rows), data.y.shape[1:]), []).append(n)
+    for (n_rows, *_), users in alike.items():
+        for part in blocks(len(users), n_rows * datasets[0].n_features):
+            yield users[part]
+
+
+def _rounded_up(n_rows: int) -> int:
+    """Return the number of rows rounded up to four binary digits."""
+    unit = 1 << max(0, n_rows.bit_length() - 4)
+    return -(-n_rows // unit) * unit
+
+
+def _stacked(datasets: Sequence[Dataset]) -> tuple[Inputs, FloatArray, FloatArray]:
+    """Return inputs (B, m, d), or (m, d) if sparse, labels (B, m, ...) and multiplicities (B, m)."""
+    first = datasets[0]
+    if len(datasets) == 1:
+        x = first.x if is_sparse(first.x) else first.x[None]
+        return x, first.y[None], first.counts[None].astype(np.float64)
+    n_rows = max(data.n_rows for data in datasets)
+    if all(data.n_rows == n_rows for data in datasets):
+        return (
+            np.array([data.x for data in datasets]),
+            np.array([data.y for data in datasets]),
+            np.array([data.counts for data in datasets], dtype=np.float64),
+        )
+    x = np.zeros((len(datasets), n_rows, first.n_features))
+    y = np.zeros((len(datasets), n_rows, *first.y.shape[1:]))
+    counts = np.zeros((len(datasets), n_rows))
+    for b, data in enumerate(datasets):
+        x[b, : data.n_rows], counts[b, : data.n_rows] = data.x, data.counts
+        y[b, : data.n_rows] = data.y
+        y[b, data.n_rows :] = data.y[:1]  # a label that the loss takes
+    return x, y, counts

@@ -1,0 +1,49 @@
+"""Work on all cores: one thread a core, each calling BLAS for itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+CORES = os.cpu_count() or 1
+
+BLOCK = 2**20
+"""Numbers that are worked on at a time: temporary arrays of 8 MB stay near the cache."""
+
+PARALLEL = 2**22
+"""Numbers from which on work is spread over the cores: below, starting threads costs more."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_on_cores(work: Callable[[Item], Result], items: Iterable[Item], size: int) -> list[Result]:
+    """Return ``work`` of every item, in order, on all cores if ``size`` numbers are worth it."""
+    items = list(items)
+    if len(items) == 1 or size < PARALLEL:
+        return [work(item) for item in items]
+    with single_threaded_blas(), ThreadPoolExecutor(CORES) as pool:
+        return list(pool.map(work, items))
+
+
+def blocks(n: int, numbers: int) -> list[slice]:
+    """Return slices that cut n things, of so many ``numbers`` each, into blocks."""
+    per_block = max(1, BLOCK // max(1, numbers))
+    return [slice(start, start + per_block) for start in range(0, max(1, n), per_block)]
+
+
+def single_threaded_blas() -> AbstractContextManager[Any]:
+    """Return a context in which a BLAS call keeps to its thread: many small ones are faster so."""
+    context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return context
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # takes milliseconds
