@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from gplconvex._types import FloatArray, IntArray
+from gplconvex._types import FloatArray, Inputs, IntArray
 from gplconvex.errors import InvalidInputError
 from gplconvex.files import write_text
 
@@ -27,8 +27,9 @@ class Dataset:
 
     Parameters
     ----------
-    x : array_like, shape (m, d)
-        Inputs, one row a point, *without* a column of ones: an intercept belongs to the loss.
+    x : array_like or sparse array of scipy, shape (m, d)
+        Inputs, one row a point, *without* a column of ones: an intercept belongs to the loss. Sparse
+        inputs stay sparse, in CSR format, and pay where less than about a fifth is not zero.
     y : array_like, shape (m,) or (m, K)
         Labels, or one label distribution a row. Which values are allowed is the loss's to say.
     counts : array_like of int, shape (m,), optional
@@ -37,7 +38,8 @@ class Dataset:
     Attributes
     ----------
     x, y : array of float64
-        Read-only copies: the caller's arrays are neither kept nor changed.
+        Read-only copies: the caller's arrays are neither kept nor changed. A sparse x is a
+        ``scipy.sparse.csr_array`` without duplicates and without stored zeros.
     counts : array of int64, shape (m,)
         Read-only.
 
@@ -56,7 +58,7 @@ class Dataset:
 
     __slots__ = ("_digest", "counts", "x", "y")
 
-    x: FloatArray
+    x: Inputs
     y: FloatArray
     counts: IntArray
     _digest: str
@@ -64,23 +66,23 @@ class Dataset:
     def __init__(
         self, x: npt.ArrayLike, y: npt.ArrayLike, counts: npt.ArrayLike | None = None
     ) -> None:
-        x = float_array("x", x)
+        x = _csr(x) if is_sparse(x) else float_array("x", x)
         y = float_array("y", y)
         if x.ndim != 2:
             raise InvalidInputError(
                 f"x must have shape (m, d), one row a point; got {x.shape}. "
                 "For one feature pass x[:, None], for no points np.empty((0, d))"
             )
-        if y.ndim not in (1, 2) or len(y) != len(x) or y.shape[1:] == (0,):
+        if y.ndim not in (1, 2) or len(y) != x.shape[0] or y.shape[1:] == (0,):
             raise InvalidInputError(
-                f"y must have shape ({len(x)},) or ({len(x)}, K) with K >= 1, one row for each row "
-                f"of x; got {y.shape}"
+                f"y must have shape ({x.shape[0]},) or ({x.shape[0]}, K) with K >= 1, one row for "
+                f"each row of x; got {y.shape}"
             )
         _require_finite("x", x)
         _require_finite("y", y)
         object.__setattr__(self, "x", _frozen(x))
         object.__setattr__(self, "y", _frozen(y))
-        object.__setattr__(self, "counts", _frozen(_validated_counts(counts, len(x))))
+        object.__setattr__(self, "counts", _frozen(_validated_counts(counts, x.shape[0])))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Dataset is read-only: cannot set {name!r}")
@@ -100,18 +102,17 @@ class Dataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Dataset):
             return NotImplemented
-        return (
-            np.array_equal(self.x, other.x)
-            and np.array_equal(self.y, other.y)
-            and np.array_equal(self.counts, other.counts)
-        )
+        if is_sparse(self.x) != is_sparse(other.x):
+            return False
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return self.x.shape == other.x.shape and all(np.array_equal(a, b) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]  # compared by content, so not hashable
 
     @property
     def n_rows(self) -> int:
         """Number of rows, that is of points before multiplicities."""
-        return len(self.x)
+        return int(self.x.shape[0])
 
     @property
     def n_points(self) -> int:
@@ -128,12 +129,17 @@ class Dataset:
         """A hexadecimal fingerprint of the contents, by which certificates name their data."""
         if not hasattr(self, "_digest"):
             hasher = hashlib.blake2b(digest_size=16)
-            arrays = (self.x, self.y, self.counts)
-            hasher.update(repr([array.shape for array in arrays]).encode())
-            for array in arrays:
+            shapes = [self.x.shape, *(array.shape for array in self._arrays())]
+            hasher.update(repr(shapes if is_sparse(self.x) else shapes[1:]).encode())
+            for array in self._arrays():
                 hasher.update(array.data)
             object.__setattr__(self, "_digest", hasher.hexdigest())
         return self._digest
+
+    def _arrays(self) -> list[npt.NDArray[Any]]:
+        """Return the arrays that hold all numbers."""
+        x = [self.x.data, self.x.indices, self.x.indptr] if is_sparse(self.x) else [self.x]
+        return [*x, self.y, self.counts]
 
     @classmethod
     def empty(cls, n_features: int) -> Dataset:
@@ -149,7 +155,8 @@ class Dataset:
     ) -> Path:
         """Write a CSV file: the features, then the label(s), then ``count``.
 
-        Numbers are written in full, so that `load` gives back the same bits.
+        Numbers are written in full, so that `load` gives back the same bits. Sparse inputs are
+        written out, and are dense when they come back.
 
         Parameters
         ----------
@@ -180,7 +187,8 @@ class Dataset:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*names, *label_names, "count"])
-        for features, label, count in zip(self.x, labels, self.counts, strict=True):
+        for i, (label, count) in enumerate(zip(labels, self.counts, strict=True)):
+            features = self.x[[i]].toarray()[0] if is_sparse(self.x) else self.x[i]
             writer.writerow([*map(repr, features.tolist()), *map(repr, label.tolist()), int(count)])
         return write_text(path, stream.getvalue(), overwrite=overwrite)
 
@@ -238,6 +246,19 @@ def is_sparse(x: Any) -> bool:
     return bool(sparse.issparse(x))
 
 
+def _csr(x: Any) -> Any:
+    """Return a CSR copy in float64: the same matrix is the same arrays, whatever it came as."""
+    if x.ndim != 2 or x.dtype.kind not in "biuf":
+        raise InvalidInputError(
+            f"a sparse x must be a matrix of real numbers; got shape {x.shape} of {x.dtype}"
+        )
+    csr = sparse.csr_array(x, dtype=np.float64, copy=True)
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    csr.sort_indices()
+    return csr
+
+
 def _is_reserved(name: str) -> bool:
     """Return whether a column of that name holds labels or counts."""
     return name in ("y", "count") or (name[:1] == "y" and name[1:].isdecimal())
@@ -249,7 +270,7 @@ def float_array(name: str, values: npt.ArrayLike) -> FloatArray:
         if np.ma.isMaskedArray(values):
             raise TypeError("a masked array: fill or drop the masked values")
         if hasattr(values, "toarray"):
-            raise TypeError("a sparse matrix: pass its toarray()")
+            raise TypeError("a sparse array: pass its toarray()")
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"entries of type {array.dtype}, the first is {array.ravel()[0]!r}")
@@ -265,12 +286,17 @@ def float_array(name: str, values: npt.ArrayLike) -> FloatArray:
         ) from error
 
 
-def _require_finite(name: str, array: FloatArray) -> None:
-    finite = np.isfinite(array)
+def _require_finite(name: str, array: Any) -> None:
+    finite = np.isfinite(array.data if is_sparse(array) else array)
     if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
+        first = np.argwhere(~finite)[0][0]
+        if is_sparse(array):
+            row = int(np.searchsorted(array.indptr, first, side="right") - 1)
+            held = array.data[array.indptr[row] : array.indptr[row + 1]]
+        else:
+            row, held = int(first), array[first]
         raise InvalidInputError(
-            f"{name} must be finite; row {row} holds {array[row].tolist()}. "
+            f"{name} must be finite; row {row} holds {held.tolist()}. "
             "Remove the row or replace the missing value"
         )
 
@@ -302,5 +328,7 @@ def frozen_array(name: str, values: npt.ArrayLike) -> FloatArray:
 
 
 def _frozen(array: Any) -> Any:
-    array.setflags(write=False)
+    parts = (array.data, array.indices, array.indptr) if is_sparse(array) else (array,)
+    for part in parts:
+        part.setflags(write=False)
     return array

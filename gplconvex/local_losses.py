@@ -110,6 +110,56 @@ class Stack:
             )
         )
 
+    # -- the same, where the predictors are known ----------------------------------------------------
+
+    def predictors(self, thetas: FloatArray) -> FloatArray:
+        """Return the predictors of all points, shape (B, m) or (B, m, K)."""
+        return np.asarray(self._predictor(self.x, thetas))
+
+    @_OVERFLOW_IS_INFINITE
+    def value_at(self, z: FloatArray, thetas: FloatArray) -> FloatArray:
+        """Return the losses, shape (B,), z being the predictors of the models."""
+        points = self._scaled(self.loss.value(z, self.y), self.counts).sum(axis=1)
+        total = self.nu * np.einsum("bp,bp->b", thetas, thetas) + points
+        return np.where(np.isnan(total), math.inf, total)
+
+    @_OVERFLOW_IS_INFINITE
+    def gradient_at(self, z: FloatArray, thetas: FloatArray) -> FloatArray:
+        """Return the gradients, shape (B, p), z being the predictors of the models."""
+        w = self._scaled(self.loss.residual(z, self.y), self.counts)
+        return 2.0 * self.nu[:, None] * thetas + self._pullback(self.x, w)
+
+    @_OVERFLOW_IS_INFINITE
+    def slopes_at(self, z: FloatArray, dz: FloatArray) -> tuple[FloatArray, FloatArray]:
+        r"""Return two derivatives of the sums over the points as the predictors move along dz."""
+        first = self._scaled(self.loss.residual(z, self.y), self.counts) * dz
+        second = self._scaled(self.loss.curvature_along(z, self.y, dz), self.counts)
+        return first.reshape(len(z), -1).sum(axis=1), second.sum(axis=1)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """The shape (d, K) of a model, K = 1 where it is a vector."""
+        d, *columns = self._shape[1:]
+        return d, columns[0] if columns else 1
+
+    def design(self, rows: Any) -> Inputs:
+        """Return some rows of the inputs, the intercept's 1 included: (B, m', d) or sparse (m', d)."""
+        x = self.x[rows] if is_sparse(self.x) else self.x[:, rows]
+        if not self.loss.intercept:
+            return x
+        ones = np.ones((*x.shape[:-1], 1))
+        if is_sparse(x):
+            return sparse.csr_array(sparse.hstack([x, sparse.csr_array(ones)]))
+        return np.dstack([x, ones])
+
+    def weights_at(self, z: FloatArray) -> FloatArray:
+        r"""Return :math:`c_i\,\varphi''_{kk}` of every column k of theta, shape (B, K, m)."""
+        curvature = self.loss.curvature(z, self.y)
+        if z.ndim == 2:
+            return self._scaled(curvature, self.counts)[:, None]
+        diagonal = np.diagonal(curvature, axis1=-2, axis2=-1)
+        return np.ascontiguousarray(np.swapaxes(self._scaled(diagonal, self.counts), 1, 2))
+
     @_OVERFLOW_IS_INFINITE
     def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See `LocalLosses.certified_gradient`."""
@@ -145,6 +195,15 @@ class Stack:
         unknown = ~(np.isfinite(gradient).all(axis=1) & np.isfinite(bound))
         gradient[unknown], bound[unknown] = 0.0, math.inf
         return gradient, bound
+
+    def gram_diagonal(self, weights: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_i w_i x_{ij}^2` for weights (B, K, m), shape (B, K, d)."""
+        squares = self.x.power(2) if is_sparse(self.x) else np.square(self.x)
+        diagonal = weights[0] @ squares if is_sparse(squares) else weights @ squares
+        if self.loss.intercept:
+            ones = weights.sum(axis=-1, keepdims=True).reshape(*diagonal.shape[:-1], 1)
+            diagonal = np.concatenate([diagonal, ones], axis=-1)
+        return np.asarray(diagonal).reshape(len(self.users), -1, self._shape[1])
 
     # -- bounds of the curvature ---------------------------------------------------------------------
 
@@ -295,6 +354,35 @@ class LocalLosses:
         r"""Return every :math:`\nabla^2 L_n(\theta_n)`, shape (N, p, p)."""
         return self._gather(self._each(lambda stack: stack.hessian(thetas[stack.users])))
 
+    def predictors(self, thetas: FloatArray) -> list[FloatArray]:
+        """Return the predictors of all points, one array a stack."""
+        return self._each(lambda stack: stack.predictors(thetas[stack.users]))
+
+    def value_at(self, z: list[FloatArray], thetas: FloatArray) -> FloatArray:
+        """Return the losses, shape (N,), where the predictors are known."""
+        return self._gather(self._each(lambda stack, z: stack.value_at(z, thetas[stack.users]), z))
+
+    def gradient_at(self, z: list[FloatArray], thetas: FloatArray) -> FloatArray:
+        """Return the gradients, shape (N, p), where the predictors are known: half a pass."""
+        return self._gather(
+            self._each(lambda stack, z: stack.gradient_at(z, thetas[stack.users]), z)
+        )
+
+    def moved(
+        self, z: list[FloatArray], dz: list[FloatArray], lengths: FloatArray
+    ) -> list[FloatArray]:
+        """Return z + t dz, a length t for each user."""
+
+        def move(stack: Stack, z: FloatArray, dz: FloatArray) -> FloatArray:
+            return z + lengths[stack.users].reshape(-1, *(1,) * (z.ndim - 1)) * dz
+
+        return self._each(move, z, dz)
+
+    def slopes_at(self, z: list[FloatArray], dz: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        r"""Return two derivatives of the losses without their ridges as predictors move, (N,) each."""
+        first, second = zip(*self._each(Stack.slopes_at, z, dz), strict=True)
+        return self._gather(first), self._gather(second)
+
     def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
         r"""Return gradients computed in extended precision, and bounds of their errors.
 
@@ -365,9 +453,10 @@ class LocalLosses:
         least = least_eigenvalues(np.sum(grams, axis=0)[None], n_rows)[0]
         return float(max(ridge, (ridge + least) * (1.0 - 2.0 * UNIT)))
 
-    def _each(self, work: Callable[[Stack], Result]) -> list[Result]:
-        """Return the results of all stacks, on all cores where that pays."""
-        return map_on_cores(work, self.stacks, self.size)
+    def _each(self, work: Callable[..., Result], *arrays: list[FloatArray]) -> list[Result]:
+        """Return the results of all stacks, each with its arrays, on all cores where that pays."""
+        stacks = zip(self.stacks, *arrays, strict=True)
+        return map_on_cores(lambda arguments: work(*arguments), stacks, self.size)
 
     def _gather(self, parts: Sequence[FloatArray]) -> FloatArray:
         """Return the results of the users, each in its place."""

@@ -54,6 +54,8 @@ class Loss(ABC):
     """The labels that are accepted, in words, for error messages."""
     curvature_range: ClassVar[tuple[float, float]]
     r"""Bounds of the eigenvalues of :math:`\varphi''` over all predictors and labels."""
+    has_gauge: ClassVar[bool] = False
+    """Whether adding one number to all K predictors of a point changes nothing."""
     intercept: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -97,6 +99,10 @@ class Loss(ABC):
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`\varphi(z, y)` of every point as a cvxpy expression convex in ``z``."""
 
+    def cvxpy_sum(self, design: Any, y: FloatArray, counts: Any, theta: Any) -> Any:
+        r"""Return :math:`\sum_i c_i\,\varphi(\theta^\top x_i, y_i)`, up to a constant, for cvxpy."""
+        return counts @ self.cvxpy_value(design @ theta, y)
+
     # -- what follows from it ----------------------------------------------------------------------
 
     def shape(self, n_features: int) -> tuple[int, ...]:
@@ -111,16 +117,23 @@ class Loss(ABC):
         r"""Return :math:`\varphi''(z, y)\, v` of every point, v and the result shaped like z."""
         return self.curvature(z, y) * v
 
+    def curvature_along(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
+        r"""Return :math:`v^\top\varphi''(z, y)\,v \ge 0` of every point, shape (..., m)."""
+        return self.curvature(z, y) * v * v
+
     def predictor(self, x: Inputs, theta: RealArray) -> RealArray:
         r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (..., m) or (..., m, K)."""
         columns = theta if theta.ndim == x.ndim else theta[..., None]
-        z = x @ columns[..., :-1, :] + columns[..., -1:, :] if self.intercept else x @ columns
+        if self.intercept:
+            z = _product(x, columns[..., :-1, :]) + columns[..., -1:, :]
+        else:
+            z = _product(x, columns)
         return np.asarray(z if theta.ndim == x.ndim else z[..., 0])
 
     def pullback(self, x: Inputs, weights: RealArray) -> RealArray:
         r"""Return :math:`\sum_i x_i w_i^\top`, the adjoint of `predictor`."""
         columns = weights if weights.ndim == x.ndim else weights[..., None]
-        features = _transposed(x) @ columns
+        features = _transposed(_transposed(columns) @ x)
         if self.intercept:
             features = np.concatenate([features, columns.sum(axis=-2, keepdims=True)], axis=-2)
         return np.asarray(features if weights.ndim == x.ndim else features[..., 0])
@@ -177,6 +190,13 @@ def _transposed(x: Inputs) -> Inputs:
     return x.T if is_sparse(x) else np.swapaxes(x, -1, -2)
 
 
+def _product(x: Inputs, columns: RealArray) -> RealArray:
+    """Return x times a few columns, in Fortran order: half the time of `matmul`'s own order."""
+    if is_sparse(x):
+        return np.asarray(x @ columns)
+    return np.asarray(_transposed(np.ascontiguousarray(_transposed(columns)) @ _transposed(x)))
+
+
 def _row_scaled(x: Inputs, weights: FloatArray) -> Inputs:
     return sparse.diags_array(weights) @ x if is_sparse(x) else x * weights[..., None]
 
@@ -230,6 +250,19 @@ class LeastSquares(Loss):
         import cvxpy as cp
 
         return 0.5 * cp.square(z - y)
+
+    def cvxpy_sum(self, design: Any, y: FloatArray, counts: Any, theta: Any) -> Any:
+        r"""Return :math:`|R\theta - c|^2/2`, :math:`(R, c)` from a QR factorization of all points.
+
+        As accurate as the sum over the points, which has as many cones, and several times faster.
+        """
+        import cvxpy as cp
+
+        if is_sparse(design) or len(y) <= design.shape[1]:
+            return super().cvxpy_sum(design, y, counts, theta)
+        points = np.sqrt(counts)[:, None] * np.column_stack([design, y])
+        r: Any = np.linalg.qr(points, mode="r")
+        return 0.5 * cp.sum_squares(r[:, :-1] @ theta - r[:, -1])
 
 
 @dataclass(frozen=True)
@@ -377,6 +410,7 @@ class Softmax(Loss):
     name: ClassVar[str] = "softmax"
     label_rule: ClassVar[str] = "classes 0, ..., n_classes - 1, or one distribution a row"
     curvature_range: ClassVar[tuple[float, float]] = (0.0, 0.5)
+    has_gauge: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -452,6 +486,12 @@ class Softmax(Loss):
     def curvature_times(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
         r"""Return :math:`(\mathrm{diag}(p) - p p^\top)\,v`."""
         return np.asarray(np.einsum("...kl,...l->...k", self.curvature(z, y), v))
+
+    def curvature_along(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
+        r"""Return the variance of v under p, :math:`\sum_k p_k (v_k - p^\top v)^2`."""
+        p: FloatArray = softmax(z, axis=-1)
+        mean = np.sum(p * v, axis=-1, keepdims=True)
+        return np.asarray(np.sum(p * np.square(v - mean), axis=-1))
 
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray

@@ -486,7 +486,9 @@ def test_there_is_no_such_user(problem, user):
 @pytest.mark.parametrize("method", ["", "Newton", "simplex", "cvxpy CLARABEL", None, 5])
 @pytest.mark.usefixtures("no_work")
 def test_an_unknown_method_is_refused_with_the_list(problem, method):
-    with pytest.raises(gc.InvalidInputError, match="method must be one of auto, newton, cvxpy"):
+    with pytest.raises(
+        gc.InvalidInputError, match="method must be one of auto, newton, lbfgs, cvxpy"
+    ):
         gc.solve(problem, method=method)
 
 

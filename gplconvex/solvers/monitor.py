@@ -15,6 +15,9 @@ from gplconvex.participants import Attacker
 from gplconvex.problem import Problem
 from gplconvex.regularizers import norm
 
+STOP = 0.01
+"""Part of the tolerance to which an iterative method goes: rounding must fit into the rest."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -115,17 +118,20 @@ class Monitor:
         if self.seconds > self._time_limit:
             raise TimeLimitError
 
-    def is_good_enough(self) -> bool:
+    def is_good_enough(self, relative_gradient: float) -> bool:
         """Return whether an iterative method may stop at the point that was reported last.
 
         The certified gap will be within the tolerance with room to spare, and so will, where r is
-        strongly convex, the distance within its root.
+        strongly convex, the distance within its root. Where no bound of the gap exists the gradient
+        decides, relative to the first: nothing can be promised there.
         """
         gap, distance = self._bounds()
         rho, _ = self.point
         objective, _ = self._now
+        if math.isinf(gap):
+            return relative_gradient <= self._tol
         near = distance <= math.sqrt(self._tol) * (1.0 + norm(rho))
-        return near and gap <= 0.01 * self._tol * (1.0 + abs(objective))
+        return near and gap <= STOP * self._tol * (1.0 + abs(objective))
 
     def _bounds(self) -> tuple[float, float]:
         (rho, thetas), (_, gradients) = self.point, self._now

@@ -7,7 +7,9 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from gplconvex.data import is_sparse
 from gplconvex.errors import (
     InvalidInputError,
     MissingDependencyError,
@@ -99,11 +101,12 @@ def _local(local: LocalLoss, theta: Any) -> Any:
     """Return the local loss as a cvxpy expression."""
     import cvxpy as cp
 
-    terms = [local.nu * cp.sum_squares(theta)]
-    if local.data.n_rows:
-        ones = np.ones((local.data.n_rows, int(local.loss.intercept)))
-        z = np.hstack([local.data.x, ones]) @ theta
-        terms.append(local.data.counts @ local.loss.cvxpy_value(z, local.data.y))
+    terms, data = [local.nu * cp.sum_squares(theta)], local.data
+    if data.n_rows:
+        ones = np.ones((data.n_rows, int(local.loss.intercept)))
+        columns: list[Any] = [data.x, ones]
+        design = sparse.hstack(columns) if is_sparse(data.x) else np.hstack(columns)
+        terms.append(local.loss.cvxpy_sum(design, data.y, data.counts, theta))
     return sum(terms)
 
 

@@ -1,0 +1,432 @@
+r"""L-BFGS for problems of many parameters a model: passes over the data are what counts.
+
+All models :math:`(\rho, \theta_1, \ldots, \theta_N)` move together. The limited-memory BFGS recursion
+(J. Nocedal, Math. Comp. 35, 1980) starts from an approximate Hessian (see `gplconvex.solvers.metric`)
+that is rebuilt at a few of the iterations. Along the direction each model has a step length of its own:
+Newton's method in these N + 1 numbers needs the predictors of the models and of the direction, both
+known, so that an iteration costs one pass: the predictors of the direction, and the gradient.
+
+A step is accepted by its derivatives, which show what values can no longer resolve: along it the
+slope must have fallen to a tenth, and no other lengths may promise much more. Values only veto.
+
+Where r has a kink some models coincide. A user is *tied* when :math:`\theta_n = \rho`, and rho is
+*pinned* when it is the model of an attacker; among the others r is smooth. Users are tied when that is
+optimal given rho, and untied when it is not and that is the larger error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from gplconvex._types import FloatArray
+from gplconvex.participants import Attacker, GradientAttack, ModelAttack
+from gplconvex.problem import Problem
+from gplconvex.regularizers import Regularizer, lengths, norm
+from gplconvex.rounding import UNIT
+from gplconvex.solvers.metric import ArrowMetric, Coupling
+from gplconvex.solvers.monitor import Monitor
+from gplconvex.solvers.solution import Raw
+
+MEMORY = 20
+"""Pairs of steps and changes of the gradient that are remembered; fewer where they fill a GiB."""
+
+MEMORY_NUMBERS = 2**27
+
+REBUILT = (0, 3, 8, 16)
+"""Iterations before which the metric is rebuilt; then every 30."""
+
+FLOOR = 0.3
+r"""The metric's ridge is raised to this times :math:`|\nabla F|/|w|`, w being all models: what is
+flatter than that would send a step far beyond w. Without it a tiny nu costs twice the passes."""
+
+MAX_ITERATIONS = 5000
+
+SEED = 0
+"""Of the sampling in the metric: the same problem gives the same iterates."""
+
+FLAT = 0.1
+"""Part of the initial slope to which a step must reduce it."""
+
+NEAR = 0.02
+"""Part of it that better step lengths may still gain."""
+
+TRIALS = 8
+"""Step lengths tried for the best; as many again for one that is just good."""
+
+HALVINGS = 60
+"""Of a first step off a kink; beyond them it is lost in rounding."""
+
+NOISE = 64.0 * UNIT
+"""Relative differences of values that may be rounding."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def solve_lbfgs(
+    problem: Problem,
+    rho: FloatArray,
+    thetas: FloatArray,
+    attacker: Attacker | None,
+    monitor: Monitor,
+) -> Raw:
+    """Solve a problem, starting at rho (p,) and thetas (N, p); see the module's docstring."""
+    objective = _Objective(problem, attacker, monitor)
+    rng = np.random.default_rng(SEED)
+    point = objective.start(rho, thetas)
+    memory = _Memory(point.models.size)
+    first = norm(point.gradient)
+    metrics, fresh = 0, False
+    metric: ArrowMetric | None = None
+    for iteration in range(MAX_ITERATIONS):
+        due = metric is None or iteration in REBUILT or iteration % 30 == 29
+        moved = objective.tie(point) if due else objective.untie(point)
+        if moved is not point:
+            memory.clear()
+        if metric is None or due or moved is not point:
+            metric = ArrowMetric(problem.local_losses, moved.z, objective.coupling(moved), rng)
+            metrics, fresh, point = metrics + 1, True, moved
+        step = memory.direction(point.gradient, metric)
+        new = objective.search(point, step)
+        if new is None:
+            merged = objective.merge(point, step)
+            if merged is point and fresh and not memory:
+                break  # not even a new metric sees a way down: rounding is all that is left
+            memory.clear()
+            point, metric = merged, None
+            continue
+        memory.add(new.models - point.models, new.gradient - point.gradient)
+        point, fresh = new, False
+        monitor.report(point.value, point.models[0], point.models[1:], point.slopes)
+        if monitor.is_good_enough(norm(point.gradient) / first):
+            break
+    return Raw(point.models[0], point.models[1:], "lbfgs", {"metrics": float(metrics)})
+
+
+class _Memory:
+    """Pairs (s, y) of steps and changes of the gradient, and the two-loop recursion."""
+
+    def __init__(self, size: int) -> None:
+        self._pairs: deque[tuple[FloatArray, FloatArray, float]] = deque(
+            maxlen=max(3, min(MEMORY, MEMORY_NUMBERS // (2 * size)))
+        )
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def clear(self) -> None:
+        """Forget all pairs: they belong to another function."""
+        self._pairs.clear()
+
+    def add(self, step: FloatArray, change: FloatArray) -> None:
+        """Remember a pair; its product is positive, F being convex, unless it is rounding."""
+        product = float(np.vdot(step, change))
+        if product > 0.0:
+            self._pairs.append((step, change, product))
+
+    def direction(self, gradient: FloatArray, metric: ArrowMetric) -> FloatArray:
+        """Return the quasi-Newton step."""
+        rest, factors = gradient.copy(), []
+        for s, y, product in reversed(self._pairs):
+            factors.append(float(np.vdot(s, rest)) / product)
+            rest -= factors[-1] * y
+        step = metric.solve(rest)
+        for (s, y, product), factor in zip(self._pairs, reversed(factors), strict=True):
+            step += (factor - float(np.vdot(y, step)) / product) * s
+        return -step
+
+
+@dataclass(frozen=True)
+class _Point:
+    """All models (N + 1, p), rho first, and what is known there.
+
+    ``z`` are the predictors, ``slopes`` the gradients of the local losses (N, p), ``gradient`` that of F
+    for the models that move: 0 for tied users, whose part is rho's, and for a rho that is pinned.
+    """
+
+    models: FloatArray
+    z: list[FloatArray]
+    tied: Mask
+    pinned: bool
+    value: float
+    slopes: FloatArray
+    server: FloatArray
+    gradient: FloatArray
+
+
+class _Objective:
+    """F, an attacker's term included, and its ties."""
+
+    def __init__(self, problem: Problem, attacker: Attacker | None, monitor: Monitor) -> None:
+        self.losses = problem.local_losses
+        self.regularizer = problem.regularizer
+        self.nu = problem.nu
+        self.monitor = monitor
+        p = math.prod(problem.shape)
+        self.pull, self.anchor = np.zeros(p), np.zeros(p)
+        self.leash: Regularizer | None = None
+        if isinstance(attacker, GradientAttack):
+            self.pull = attacker.gradient.ravel()
+        elif isinstance(attacker, ModelAttack):
+            self.leash, self.anchor = attacker.regularizer_for(problem), attacker.theta.ravel()
+
+    def start(self, rho: FloatArray, thetas: FloatArray) -> _Point:
+        """Return the first point: models that are equal at a kink are tied."""
+        kink = 0.0 if self.leash is None else self.leash.kink
+        rho = self.anchor if math.isinf(kink) else rho
+        if math.isinf(self.regularizer.kink):
+            thetas = np.tile(rho, (len(thetas), 1))
+        tied = (self.regularizer.kink > 0.0) & (thetas == rho).all(axis=1)
+        pinned = kink > 0.0 and bool((rho == self.anchor).all())
+        z = self.predictors(thetas)
+        return self.at(np.concatenate([rho[None], thetas]), z, tied, pinned)
+
+    def predictors(self, models: FloatArray) -> list[FloatArray]:
+        """Return predictors, for half a pass."""
+        self.monitor.passes += 0.5
+        return self.losses.predictors(models)
+
+    def value(self, models: FloatArray, z: list[FloatArray]) -> float:
+        """Return F."""
+        rho, thetas = models[0], models[1:]
+        terms = [float(self.pull @ rho), *self.losses.value_at(z, thetas)]
+        terms += [*self.regularizer.value(rho - thetas)]
+        if self.leash is not None:
+            terms.append(float(self.leash.value(rho - self.anchor)))
+        return math.fsum(terms) if np.isfinite(terms).all() else math.inf
+
+    def at(
+        self,
+        models: FloatArray,
+        z: list[FloatArray],
+        tied: Mask,
+        pinned: bool,
+        value: float | None = None,
+    ) -> _Point:
+        """Return the point, for half a pass."""
+        self.monitor.passes += 0.5
+        rho, thetas = models[0], models[1:]
+        slopes = self.losses.gradient_at(z, thetas)
+        reports = np.where(tied[:, None], slopes, self.regularizer.gradient(rho - thetas))
+        server = self.pull + reports.sum(axis=0)
+        gradient = np.concatenate([server[None], slopes - reports])
+        if pinned:
+            gradient[0] = 0.0
+        elif self.leash is not None:
+            gradient[0] += self.leash.gradient(rho - self.anchor)
+        value = self.value(models, z) if value is None else value
+        return _Point(models, z, tied, pinned, value, slopes, server, gradient)
+
+    def coupling(self, point: _Point) -> Coupling:
+        """Return what the metric must know."""
+        rho, thetas = point.models[0], point.models[1:]
+        slopes, free = np.zeros(len(thetas)), ~point.tied
+        if free.any():
+            slopes[free] = self.regularizer.slope(lengths(rho - thetas[free]))
+        server = 0.0
+        if self.leash is not None and not point.pinned:
+            server = float(self.leash.slope(lengths(rho - self.anchor)))
+        size = norm(point.models)
+        return Coupling(
+            slopes=slopes,
+            tied=point.tied,
+            pinned=point.pinned,
+            server=server,
+            ridge=2.0 * self.nu,
+            floor=FLOOR * norm(point.gradient) / size if size > 0.0 else math.inf,
+        )
+
+    # -- along a direction ---------------------------------------------------------------------------
+
+    def search(self, point: _Point, step: FloatArray) -> _Point | None:
+        """Return the point where a step along ``step`` leads, or None where none is downhill."""
+        downhill = float(np.vdot(point.gradient, step))
+        if not downhill < 0.0:
+            return None
+        tied = np.concatenate([[False], point.tied])
+        step = np.where(tied[:, None], step[0], step)
+        dz = self.predictors(step[1:])
+        noise = NOISE * (1.0 + abs(point.value))
+        t = np.ones(len(step))
+        for trial in range(2 * TRIALS):
+            t[tied] = t[0]
+            models = point.models + t[:, None] * step
+            models[tied] = models[0]
+            z = self.losses.moved(point.z, dz, t[1:])
+            first, second, row = self._derivatives(point, models, step, z, dz)
+            slope, newton = float(first @ t), _solve_arrow(first, second, row)
+            good = slope <= -FLAT * downhill and bool(np.isfinite(newton).all())
+            near = slope >= FLAT * downhill and -float(first @ newton) <= -NEAR * downhill
+            if good and (near or trial >= TRIALS):
+                value = self.value(models, z)
+                if value <= point.value + noise:
+                    return self.at(models, z, point.tied, point.pinned, value)
+                good = False
+            largest = np.abs(t).max()
+            if good:
+                t = t + np.clip(newton, -2.0 * largest, 3.0 * largest)
+            else:  # too far: go back to where the secant of the slopes vanishes
+                secant = downhill / (downhill - slope) if math.isfinite(slope) else 0.0
+                t = t * min(max(secant, 0.1), 0.5)
+        return None
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _derivatives(
+        self,
+        point: _Point,
+        models: FloatArray,
+        step: FloatArray,
+        z: list[FloatArray],
+        dz: list[FloatArray],
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return F's derivatives by the N + 1 step lengths: first, second, and those by t_0 and t_n."""
+        d0, own, free = step[0], step[1:], ~point.tied
+        loss, bend = self.losses.slopes_at(z, dz)
+        loss = loss + 2.0 * self.nu * np.einsum("np,np->n", models[1:], own)
+        bend = bend + 2.0 * self.nu * np.einsum("np,np->n", own, own)
+        first, second, row = np.zeros(len(step)), np.ones(len(step)), np.zeros(len(own))
+        first[0] = float(self.pull @ d0) + loss[point.tied].sum()
+        second[0] = bend[point.tied].sum()
+        if free.any():
+            g, bends = _along(self.regularizer, (models[0] - models[1:])[free], d0, own[free])
+            first[0] += float(np.sum(g @ d0))
+            second[0] += float(np.sum(bends[0]))
+            first[1:][free] = loss[free] - np.einsum("np,np->n", g, own[free])
+            second[1:][free] = bend[free] + bends[2]
+            row[free] = -bends[1]
+        if point.pinned:
+            first[0], second[0], row[:] = 0.0, 1.0, 0.0
+        elif self.leash is not None:
+            g, bends = _along(self.leash, models[:1] - self.anchor, d0, np.zeros_like(d0)[None])
+            first[0] += float(np.sum(g @ d0))
+            second[0] += float(np.sum(bends[0]))
+        return first, second, row
+
+    # -- ties ----------------------------------------------------------------------------------------
+
+    def tie(self, point: _Point) -> _Point:
+        r"""Tie the users for whom that is optimal given rho, and untie others; pin rho likewise.
+
+        The reply to rho is rho itself if and only if :math:`|\nabla L_n(\rho)| \le` kink: tying, like
+        pinning, minimizes F exactly in one model.
+        """
+        kink = self.regularizer.kink
+        if 0.0 < kink < math.inf and not point.tied.all():
+            rho = point.models[0]
+            common = np.tile(rho, (len(point.tied), 1))
+            z = self.predictors(common)
+            self.monitor.passes += 0.5
+            tied = lengths(self.losses.gradient_at(z, common)) <= kink
+            if (tied & ~point.tied).any():
+                tied = tied | point.tied
+                models = np.where(np.concatenate([[False], tied])[:, None], rho, point.models)
+                point = self.at(models, self.predictors(models[1:]), tied, point.pinned)
+        kink = 0.0 if self.leash is None else self.leash.kink
+        if 0.0 < kink < math.inf and not point.pinned:
+            models = point.models.copy()
+            models[0] = self.anchor
+            models[1:][point.tied] = self.anchor
+            moved = self.at(models, self.predictors(models[1:]), point.tied, False)
+            if norm(moved.server) <= kink:
+                gradient = moved.gradient.copy()
+                gradient[0] = 0.0
+                point = replace(moved, pinned=True, gradient=gradient)
+        return self.untie(point)
+
+    def merge(self, point: _Point, step: FloatArray) -> _Point:
+        r"""Tie the users whose kink blocks a step.
+
+        Of all subgradients where :math:`u_n = 0`, with A the report of all others, the shortest has
+        :math:`g = (\nabla L_n - A)/2`; if :math:`|g| \le` kink, both models descend as one.
+        """
+        kink, u = self.regularizer.kink, point.models[0] - point.models[1:]
+        blocking = ~point.tied & (lengths(u) <= lengths(step[0] - step[1:]))
+        if not 0.0 < kink < math.inf or point.pinned or not blocking.any():
+            return point
+        others = point.gradient[0] - self.regularizer.gradient(np.where(blocking[:, None], u, 1.0))
+        blocking &= lengths(point.slopes - others) <= 2.0 * kink
+        if not blocking.any():
+            return point
+        merged = np.concatenate([[False], blocking])[:, None]
+        models = np.where(merged, point.models[0], point.models)
+        return self.at(models, self.predictors(models[1:]), point.tied | blocking, point.pinned)
+
+    def untie(self, point: _Point) -> _Point:
+        """Untie users, or unpin rho, where that error is larger than all others together."""
+        error, kink = norm(point.gradient), self.regularizer.kink
+        if kink < math.inf and point.tied.any():
+            excess = np.where(point.tied, lengths(point.slopes) - kink, 0.0)
+            if excess.max() > error:
+                return self._released(point, excess > 0.1 * excess.max())
+        if point.pinned and self.leash is not None and norm(point.server) - self.leash.kink > error:
+            return self._unpinned(point, self.leash)
+        return point
+
+    def _released(self, point: _Point, released: Mask) -> _Point:
+        r"""Move models off the kink, where F falls at the rate :math:`|\nabla L_n| -` kink.
+
+        The length is that of Newton's step, halved until the slope is still not positive.
+        """
+        steep = np.where(released, lengths(point.slopes), 1.0)
+        direction = np.where(released[:, None], -point.slopes / steep[:, None], 0.0)
+        dz = self.predictors(direction)
+        _, bend = self.losses.slopes_at(point.z, dz)
+        length = (steep - self.regularizer.kink) / (bend + 2.0 * self.nu)
+        length = np.where(released, np.where(np.isfinite(length), length, 1.0), 0.0)
+        for _ in range(HALVINGS):
+            z = self.losses.moved(point.z, dz, length)
+            moved = point.models[1:] + length[:, None] * direction
+            slope, _ = self.losses.slopes_at(z, dz)
+            slope = slope + 2.0 * self.nu * np.einsum("np,np->n", moved, direction)
+            far = released & ~(slope + self.regularizer.kink <= 0.0)
+            if not far.any():
+                models = np.concatenate([point.models[:1], moved])
+                return self.at(models, z, point.tied & ~released, point.pinned)
+            length[far] *= 0.5
+        return point
+
+    def _unpinned(self, point: _Point, leash: Regularizer) -> _Point:
+        """Move rho, and the models tied to it, off the attacker's model, as far as is told above."""
+        steep = norm(point.server)
+        moving = np.concatenate([[True], point.tied])[:, None]
+        step = np.where(moving, -point.server / steep, 0.0)
+        dz, unpinned = self.predictors(step[1:]), replace(point, pinned=False)
+        length, newton = UNIT * (1.0 + norm(self.anchor)), 0.0
+        for _ in range(HALVINGS):
+            models = point.models + length * step
+            z = self.losses.moved(point.z, dz, np.full(len(point.tied), length))
+            first, second, _ = self._derivatives(unpinned, models, step, z, dz)
+            if newton == 0.0:  # from so near the kink for the curvature: at the kink there is none
+                newton = length = (steep - leash.kink) / second[0] if second[0] > 0.0 else 1.0
+            elif first[0] <= 0.0:
+                return self.at(models, z, point.tied, False)
+            else:
+                length *= 0.5
+        return point
+
+
+def _along(
+    regularizer: Regularizer, u: FloatArray, d0: FloatArray, own: FloatArray
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray, FloatArray]]:
+    """Return gradients at u (N, p), and the second derivatives (d0, d0), (d0, own), (own, own)."""
+    t = lengths(u)
+    a, c = regularizer.slope(t), regularizer.curvature(t)
+    unit = u / np.where(t > 0.0, t, 1.0)[:, None]
+    x, y = unit @ d0, np.einsum("np,np->n", unit, own)
+    return a[:, None] * u, (
+        a * float(d0 @ d0) + (c - a) * x * x,
+        a * (own @ d0) + (c - a) * x * y,
+        a * np.einsum("np,np->n", own, own) + (c - a) * y * y,
+    )
+
+
+def _solve_arrow(first: FloatArray, second: FloatArray, row: FloatArray) -> FloatArray:
+    """Return Newton's step for an arrow-shaped Hessian: a diagonal, and the first row beside it."""
+    own = np.where(second[1:] > 0.0, second[1:], 1.0)
+    schur = second[0] - float(np.sum(row * row / own))
+    step = (float(np.sum(row * first[1:] / own)) - first[0]) / schur if schur > 0.0 else 0.0
+    return np.concatenate([[step], (-first[1:] - row * step) / own])
