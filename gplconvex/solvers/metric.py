@@ -135,10 +135,12 @@ class ArrowMetric:
         kind = _Factored if dense else _Diagonal
         seeds = rng.integers(2**63, size=len(losses.stacks))
 
-        def build(stack: Stack, z: FloatArray, seed: int) -> tuple[_Blocks | None, FloatArray]:
+        def build(
+            stack: Stack, z: FloatArray, seed: int
+        ) -> tuple[_Blocks | None, npt.NDArray[np.floating]]:
             users = stack.users
             blocks = kind.gram(stack, z, seed)
-            total = blocks.sum(axis=0, dtype=np.float64)
+            total = blocks[0] if len(blocks) == 1 else blocks.sum(axis=0, dtype=np.float64)
             free = ~coupling.tied[users]
             ridges = _raised(coupling.ridge[users[free]], coupling.floor, blocks[free])
             shifts = ridges + coupling.slopes[users[free]]
@@ -151,12 +153,19 @@ class ArrowMetric:
         )
         self._users = [stack.users[~coupling.tied[stack.users]] for stack in losses.stacks]
         self._blocks = [blocks for blocks, _ in built]
-        mean = np.asarray(sum(total for _, total in built)) / losses.n_users
+        mean = np.zeros(np.broadcast_shapes(*(total.shape for _, total in built)))
+        for _, total in built:
+            mean += total
+        mean /= losses.n_users
         ridge = float(_raised(coupling.ridge.mean(keepdims=True), coupling.floor, mean[None])[0])
         self._identity, terms = (1.0, []) if coupling.pinned else coupling.schur_terms()
-        self._means = [
-            (weight, kind(mean[None], np.array([ridge + shift]))) for weight, shift in terms
-        ]
+        largest = float(mean.max(initial=0.0))
+        self._means = []
+        for weight, shift in terms:
+            # The one ridge may be far smaller than those beside r: single precision must resolve it.
+            single = ridge + shift >= 10.0 * SINGLE_RIDGE * largest
+            block = mean.astype(np.float32) if single else mean
+            self._means.append((weight, kind(block[None], np.array([ridge + shift]))))
 
     def solve(self, b: FloatArray) -> FloatArray:
         """Return the solution for a right side (N + 1, p), rho's row first; rows of tied users are 0."""

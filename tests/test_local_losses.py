@@ -1,0 +1,107 @@
+"""The local losses of all users at once: stacks, padding, blocks and threads change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import gplconvex as gc
+from gplconvex import local_losses, parallel
+from gplconvex.local_losses import LocalLoss, LocalLosses
+from tests import strategies as cases
+
+SIZES = (3, 0, 17, 16, 1, 18, 40, 17)
+"""Alike and not, so that there are several stacks, some of them padded."""
+
+
+def users(loss, seed=0, d=4):
+    rng = np.random.default_rng(seed)
+    return [
+        gc.Dataset(
+            rng.normal(size=(m, d)),
+            cases.labels(loss, m, np.random.default_rng(1)),
+            rng.integers(1, 4, m),
+        )
+        for m in SIZES
+    ]
+
+
+def everything(losses, thetas):
+    """All that is asked of the losses, one row a user."""
+    n = len(thetas)
+    radius = np.full(n, 0.3)
+    z, dz = losses.predictors(thetas), losses.predictors(np.cos(thetas))
+    gradients, bounds = losses.certified_gradient(thetas)
+    assert (np.linalg.norm(losses.gradient(thetas) - gradients, axis=1) <= bounds + 1e-11).all()
+    return {
+        "value": losses.value(thetas),
+        "value at": losses.value_at(z, thetas),
+        "gradient": losses.gradient(thetas),
+        "gradient at": losses.gradient_at(z, thetas),
+        "certified gradient": gradients,
+        "hessian": losses.hessian(thetas).reshape(n, -1),
+        "slopes": np.stack(losses.slopes_at(losses.moved(z, dz, radius), dz), axis=1),
+        "strong convexity": losses.strong_convexity,
+        "near": losses.strong_convexity_near(thetas, radius),
+        "radius": losses.natural_radius,
+        "lipschitz": losses.gradient_lipschitz(thetas, radius),
+    }
+
+
+@pytest.mark.parametrize("loss", cases.ALL_LOSSES, ids=repr)
+@pytest.mark.parametrize("shape", ["stacks", "one by one", "small blocks", "threads", "sparse"])
+def test_each_user_has_what_it_has_alone(loss, shape, monkeypatch):
+    if shape == "one by one":
+        monkeypatch.setattr(local_losses, "STACKED", 0)
+    if shape == "small blocks":
+        monkeypatch.setattr(parallel, "BLOCK", 20)
+    if shape == "threads":
+        monkeypatch.setattr(parallel, "PARALLEL", 1)
+    data, nu = users(loss), np.linspace(0.1, 0.8, len(SIZES))
+    thetas = np.random.default_rng(2).normal(size=(len(SIZES), np.prod(loss.shape(4))))
+    alone = [
+        everything(LocalLosses(loss, [one], nu[[n]]), thetas[[n]]) for n, one in enumerate(data)
+    ]
+    if shape == "sparse":
+        data = [gc.Dataset(sparse.csr_array(one.x), one.y, one.counts) for one in data]
+    losses = LocalLosses(loss, data, nu)
+    if shape == "stacks":
+        assert 1 < len(losses.stacks) < len(SIZES)
+    for what, found in everything(losses, thetas).items():
+        expected = np.concatenate([one[what] for one in alone])
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12, err_msg=what)
+
+
+def test_an_overflow_in_a_row_of_padding_is_nobodys():
+    """The intercept alone drives e^z beyond float64 there, for one user with rows and one without."""
+    loss = gc.Poisson(intercept=True)
+    data = [gc.Dataset(np.full((m, 1), -1.0), np.ones(m)) for m in (17, 18)]
+    losses = LocalLosses(loss, data, np.full(2, 0.1))
+    assert len(losses.stacks) == 1
+    thetas = np.tile([800.0, 800.0], (2, 1))  # z = 0 in every row, 800 in the padding
+    assert np.isfinite(losses.value(thetas)).all()
+    for n, one in enumerate(data):
+        alone = LocalLoss(loss, one, 0.1)
+        np.testing.assert_allclose(
+            losses.gradient(thetas)[n], alone.gradient(thetas[n]), rtol=1e-12
+        )
+        assert losses.value(thetas)[n] == pytest.approx(alone.value(thetas[n]), rel=1e-14)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(cases.ALL_LOSSES), st.integers(0, 2**32 - 1), st.floats(0.0, 3.0).map(abs))
+def test_gradients_in_float64_are_within_their_bounds(loss, seed, power):
+    """As they are for users of millions of numbers; extended precision is the judge."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(60, 5)) * 10.0 ** rng.uniform(-power, power, 5)
+    data = gc.Dataset(x, cases.labels(loss, 60, rng), rng.integers(1, 1000, 60))
+    theta = rng.normal(size=loss.shape(5))
+    exact, tight = LocalLoss(loss, data, 0.1).certified_gradient(theta)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_losses, "EXTENDED", 0)
+        rounded, bound = LocalLoss(loss, data, 0.1).certified_gradient(theta)
+    assert np.linalg.norm(rounded - exact) <= bound + tight
+    assert tight < bound or np.isinf(bound)
