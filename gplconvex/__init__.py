@@ -34,7 +34,8 @@ from gplconvex.realization import (
     realize_gradient,
 )
 from gplconvex.regularizers import L2, HardConsensus, Regularizer, SmoothL2, SquaredL2
-from gplconvex.solvers import Solution, Status, solve
+from gplconvex.solvers import Progress, Solution, Status, solve
+from gplconvex.solvers.path import solve_path
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "Poisoning",
     "Poisson",
     "Problem",
+    "Progress",
     "Realization",
     "Regularizer",
     "SmoothL2",
@@ -83,6 +85,7 @@ __all__ = [
     "reproduce_gradient",
     "required_gradient",
     "solve",
+    "solve_path",
     "to_data",
     "to_gradient",
     "to_model",

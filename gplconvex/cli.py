@@ -1,15 +1,24 @@
 """The command line. It parses arguments, prints what `gplconvex.report` says, and writes files."""
 
+import dataclasses
+import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gplconvex import __version__
+from gplconvex.data import Dataset
 from gplconvex.errors import GplConvexError, InvalidInputError, MissingDependencyError
 from gplconvex.files import write_bytes, write_text
+from gplconvex.losses import Loss
+from gplconvex.problem import Problem
+from gplconvex.regularizers import Regularizer
+from gplconvex.solvers import Progress as SolverProgress
+from gplconvex.solvers import Solution, Status, solve
 
 if TYPE_CHECKING:
     import typer
@@ -101,7 +110,146 @@ def application() -> "typer.Typer":
         """
         demo(out, overwrite=overwrite)
 
+    @app.command("solve")
+    def solve_command(
+        users: Annotated[
+            list[Path],
+            typer.Argument(
+                exists=True,
+                dir_okay=False,
+                help="One CSV file a user, as Dataset.save writes them.",
+            ),
+        ],
+        loss: Annotated[str, typer.Option(help=f"One of {', '.join(sorted(Loss.registry))}.")],
+        regularizer: Annotated[
+            str, typer.Option(help=f"One of {', '.join(sorted(Regularizer.registry))}.")
+        ] = "squared-l2",
+        lam: Annotated[float, typer.Option(help="Strength of the regularizer.")] = 1.0,
+        delta: Annotated[float, typer.Option(help="Of smooth l2.")] = 1.0,
+        nu: Annotated[float, typer.Option(help="Ridge of every user.")] = 0.01,
+        intercept: Annotated[
+            bool, typer.Option("--intercept", help="Append a feature fixed to 1.")
+        ] = False,
+        classes: Annotated[
+            int | None, typer.Option(help="Of softmax; default, the largest label plus 1.")
+        ] = None,
+        method: Annotated[str, typer.Option(help="auto, newton, lbfgs or cvxpy.")] = "auto",
+        tol: Annotated[float, typer.Option(help="Relative gap to be certified.")] = 1e-9,
+        time_limit: Annotated[
+            float | None, typer.Option(help="Seconds; then the best point is returned.")
+        ] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(dir_okay=False, help="File for models and certificate (JSON)."),
+        ] = None,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+        ] = False,
+    ) -> None:
+        """Solve a problem of many users, and certify what comes out.
+
+        Ends with code 0 if the certified gap is within the tolerance, otherwise 1. Ctrl-C ends the
+        search, not the program: the best point so far is certified and written like any other.
+        """
+        if out is not None and not overwrite:
+            _require_absent([out])
+        problem = _problem(
+            [Dataset.load(path) for path in users],
+            loss,
+            {"intercept": intercept, "n_classes": classes},
+            regularizer,
+            {"lam": lam, "delta": delta},
+            nu,
+        )
+        solution = solve_with_progress(problem, method=method, tol=tol, time_limit=time_limit)
+        if out is not None:
+            write_text(out, solution_json(solution), overwrite=overwrite)
+        if solution.status is not Status.OPTIMAL:
+            raise typer.Exit(1)
+
     return app
+
+
+def _problem(
+    datasets: list[Dataset],
+    loss: str,
+    loss_options: dict[str, Any],
+    regularizer: str,
+    regularizer_options: dict[str, Any],
+    nu: float,
+) -> Problem:
+    """Return the problem; options that a class does not have are for other classes."""
+    if loss_options["n_classes"] is None:
+        largest = max((float(data.y.max(initial=0.0)) for data in datasets), default=0.0)
+        columns = max((data.y.shape[1] for data in datasets if data.y.ndim == 2), default=0)
+        loss_options = {**loss_options, "n_classes": columns or max(2, int(largest) + 1)}
+    return Problem(
+        _registered(Loss.registry, "loss", loss, loss_options),
+        _registered(Regularizer.registry, "regularizer", regularizer, regularizer_options),
+        datasets,
+        nu,
+    )
+
+
+def _registered(registry: dict[str, Any], what: str, name: str, options: dict[str, Any]) -> Any:
+    if name not in registry:
+        raise InvalidInputError(
+            f"{what} must be one of {', '.join(sorted(registry))}; got {name!r}"
+        )
+    known = {field.name for field in dataclasses.fields(registry[name])}
+    return registry[name](**{key: value for key, value in options.items() if key in known})
+
+
+def solve_with_progress(
+    problem: Problem, *, method: str, tol: float, time_limit: float | None
+) -> Solution:
+    """Solve, draw a bar on the terminal (how many digits of the tolerance), and print the outcome."""
+    _require("rich")
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(highlight=False)
+    if method.startswith("cvxpy"):
+        solution = solve(problem, method=method, tol=tol)
+    else:
+        text = TextColumn("{task.description}")
+        with Progress(text, BarColumn(), console=console, transient=True) as bar:
+            task = bar.add_task("starting", total=1.0)
+
+            def show(state: SolverProgress) -> None:
+                # From a relative gap of 1 to the tolerance, in digits.
+                gap = min(1.0, max(state.relative_gap, tol))
+                digits = math.log(gap) / math.log(tol) if tol < 1.0 else 1.0
+                line = (
+                    f"F = {state.objective:.10g}, relative gap {state.relative_gap:.1e}, "
+                    f"{state.passes:.0f} passes, {state.seconds:.1f} s"
+                )
+                bar.update(task, completed=digits, description=line)
+
+            solution = solve(problem, method=method, tol=tol, time_limit=time_limit, progress=show)
+    stats, bounds = solution.stats, solution.certificate
+    console.print(
+        f"{solution.status.name} ({solution.stopped}): F = {solution.value:.10g}, certified gap "
+        f"{bounds.gap:.2g}, certified distance of rho {bounds.distance:.2g}; "
+        f"{solution.method}, {stats['iterations']:.0f} iterations, {stats['passes']:.0f} passes, "
+        f"{stats['seconds']:.2f} s",
+        soft_wrap=True,
+    )
+    return solution
+
+
+def solution_json(solution: Solution) -> str:
+    """Return models and certificate as JSON; floats in full, so that `verify` accepts what is read."""
+    content = {
+        "rho": solution.rho.tolist(),
+        "thetas": [theta.tolist() for theta in solution.thetas],
+        "value": solution.value,
+        "status": solution.status.name,
+        "stopped": solution.stopped,
+        "method": solution.method,
+        "certificate": json.loads(solution.certificate.to_json()),
+    }
+    return json.dumps(content) + "\n"
 
 
 def demo(out: Path, *, overwrite: bool = False) -> None:
