@@ -76,6 +76,11 @@ def _function(oracle: LossOracle, columns: tuple[int, ...], y: Any) -> Any:
     return lambda z: oracle.phi(z if columns else z[0], of)
 
 
+def _total(row: list[Any]) -> Any:
+    """The sum of absolute values."""
+    return mp.fsum(map(abs, row))
+
+
 def check_loss(loss: gc.Loss, oracle: LossOracle) -> None:
     """Check every clause of the contract of a loss."""
     with np.errstate(over="raise", invalid="raise", divide="raise"), warnings.catch_warnings():
@@ -97,6 +102,10 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
     z = _predictors(columns)
     m, labels, phi = len(z), _repeated(y, len(z)), _function(oracle, columns, y)
     v = np.random.default_rng(3).normal(size=z.shape)
+    along = loss.curvature_along(z, labels, v)
+    require(along.shape == (m,) and (along >= 0.0).all(), "curvature_along", along.shape)
+    shifted = loss.curvature_along(z, labels, np.ones_like(z))
+    require(not loss.has_gauge or (shifted <= 1e-15).all(), "has_gauge", shifted.max())
     residual = loss.residual(z, labels)
     rounding = loss.residual_rounding(z, labels, residual)
     computed = {
@@ -127,8 +136,16 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
             _close("residual", w, slope, off, where)
             relative = 16 * UNIT * spread
             _close("curvature", curvature, entries, [relative * abs(b) for b in entries], where)
-            allowed = [relative * mp.fsum(map(abs, row)) for row in products]
+            allowed = [relative * _total(row) for row in products]
             _close("curvature_times", times, list(map(mp.fsum, products)), allowed, where)
+            bent = [a * mp.fsum(row) for a, row in zip(direction, products, strict=True)]
+            allowed = [
+                relative
+                * mp.fsum(
+                    abs(a * b) for a, row in zip(direction, products, strict=True) for b in row
+                )
+            ]
+            _close("curvature_along", along[i : i + 1], [mp.fsum(bent)], allowed, where)
         largest = float(np.max(np.abs(w)) + np.max(np.abs(y)))
         require(np.array(off) <= 32 * UNIT * spread * largest + TINY, "residual_rounding", where)
         if not columns:

@@ -66,7 +66,8 @@ def solve(
         the first.
     start : array_like, shape of a model, or Solution, optional
         Where native methods start: a global model, default 0; or the solution of a similar problem,
-        whose personal models are taken over by the users who have the same data here.
+        whose personal models are taken over by the users who have the same data here, and by
+        those who stand where a user with other data stood.
     attacker : GradientAttack or ModelAttack, optional
         One more participant, who adds a convex function of rho to F.
     progress : callable, optional
@@ -174,12 +175,20 @@ def _starting_point(
     """Return rho (p,) and thetas (N, p) to start from."""
     if isinstance(start, Solution):
         rho = problem.check_model("start.rho", start.rho).ravel()
-        known = {
-            data.digest: theta.ravel()
-            for data, theta in zip(start.problem.datasets, start.thetas, strict=True)
-        }
-        thetas = [known.get(data.digest, rho) for data in problem.datasets]
-        return rho, np.array(thetas)
+        old = [data.digest for data in start.problem.datasets]
+        known = dict(zip(old, start.thetas, strict=True))
+        new = [data.digest for data in problem.datasets]
+        staying = set(new)
+        thetas = [
+            known[digest]
+            if digest in known
+            # Other data in the same place: the same user, unless that one is somewhere else now.
+            else start.thetas[n]
+            if n < len(old) and old[n] not in staying
+            else rho
+            for n, digest in enumerate(new)
+        ]
+        return rho, np.array([theta.ravel() for theta in thetas])
     if start is None:
         rho = np.zeros(math.prod(problem.shape))
     else:
