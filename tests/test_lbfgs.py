@@ -176,6 +176,30 @@ def test_a_weak_leash_lets_rho_go_and_a_strong_one_holds_it():
     assert (weak.rho != theta).any()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_leash_lets_rho_go_as_far_as_newton_says(seed):
+    """rho starts pinned and has to leave: along the ray the leash adds slope, not curvature."""
+    rng = np.random.default_rng(seed)
+    loss = cases.ALL_LOSSES[seed % len(cases.ALL_LOSSES)]
+    regularizer = (gc.SquaredL2(0.2), gc.SmoothL2(1.0, 2.0))[seed % 2]
+    problem = cases.example(loss, regularizer, nu=0.01, users=1 + seed % 3, d=5, rows=15, seed=seed)
+    attacker = gc.ModelAttack(0.1 * rng.normal(size=problem.shape), gc.L2(0.3))
+    newton, found = (gc.solve(problem, attacker=attacker, method=m) for m in ("newton", "lbfgs"))
+    assert found.status is gc.Status.OPTIMAL
+    assert_same_point(newton, found)
+
+
+def test_ties_that_are_not_optimal_are_no_end():
+    """One feature and all users tied: the gradient of what moves is 0, and F is not minimal."""
+    data = [gc.Dataset(np.full((1, 1), 4.0), [y]) for y in (-8.0, 8.0, 12.0)]
+    problem = gc.Problem(gc.LeastSquares(), gc.L2(1.0), data, 0.1)
+    attacker = gc.ModelAttack([0.0], gc.L2(0.3))
+    newton, found = (gc.solve(problem, attacker=attacker, method=m) for m in ("newton", "lbfgs"))
+    assert found.status is gc.Status.OPTIMAL
+    assert any((theta != found.rho).any() for theta in found.thetas)
+    assert_same_point(newton, found)
+
+
 # -- warm starts -------------------------------------------------------------------------------------
 
 

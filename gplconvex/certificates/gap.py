@@ -117,7 +117,7 @@ def choose_duals(regularizer: Regularizer, users: Users, report: FloatArray) -> 
     which a computed vector may miss. Each user gets the cheaper one. What is then missing
     from the sum is made up in one of three ways, whichever is cheapest.
     """
-    natural = _natural_duals(regularizer, users)
+    natural = natural_duals(regularizer, users)
     ways = [_absorb(regularizer, users, natural, report)]
     if regularizer.kink == regularizer.radius:  # r is lam |u|: its gradients lie on the sphere
         ways += [
@@ -144,7 +144,8 @@ class Natural:
     sizes: FloatArray
 
 
-def _natural_duals(regularizer: Regularizer, users: Users) -> Natural:
+def natural_duals(regularizer: Regularizer, users: Users) -> Natural:
+    """Return the cheaper natural dual of every user."""
     curved = users.mu > 0.0
     # The gradient of the loss: clipped to the ball, or without curvature as it is, up to rounding.
     own, size = users.gradient, lengths(users.gradient)
@@ -249,11 +250,12 @@ def _shrink(
         return None
     vectors = vectors * (1.0 if largest <= room else room / largest)
     spread = off + roundings_of(vectors)
+    rest, rest_off = total_of(report, vectors)
     return Duals(
         costs=regularizer.fenchel_young(users.u, vectors, spread) + users.cost_of(vectors, spread),
         largest=float((lengths(vectors) + spread).max()),
-        imbalance=norm(total_of(report, vectors)[0]),
-        allowance=2.0 * off,
+        imbalance=norm(rest),
+        allowance=off + rest_off + math.fsum(roundings_of(vectors)),
     )
 
 

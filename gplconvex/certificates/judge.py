@@ -51,7 +51,14 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates.certificate import Certificate, Check
 from gplconvex.certificates.distance import distances
-from gplconvex.certificates.gap import SLACK, Users, choose_duals, rounded_curvature, total_of
+from gplconvex.certificates.gap import (
+    SLACK,
+    Users,
+    choose_duals,
+    natural_duals,
+    rounded_curvature,
+    total_of,
+)
 from gplconvex.errors import CertificateError
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem
@@ -228,7 +235,7 @@ def _bound(
         check = Check("the attacker agrees", apart, 0.0, "<=", meaning)
         return _Bounds(math.inf, math.inf, _NO_RULE, infinite, (), (check,)), 0.0
     users = Users.at(problem, rho, thetas)
-    report = _report(problem, rho, users.gradient, attacker)
+    report = _report(problem, rho, users, attacker)
     bounds = _bounds(problem, users, report, near=False)
     if math.isinf(bounds.distance):
         local = _bounds(problem, users, report, near=True)
@@ -245,12 +252,14 @@ def _bounds(problem: Problem, users: Users, report: FloatArray, *, near: bool) -
 
 
 def _report(
-    problem: Problem, rho: FloatArray, gradients: FloatArray, attacker: Attacker | None
+    problem: Problem, rho: FloatArray, users: Users, attacker: Attacker | None
 ) -> FloatArray:
-    """Return the attacker's report, flattened, where there is one."""
+    """Return the attacker's report, flattened: of those it may send the one the duals lack."""
     if attacker is None:
         return np.zeros_like(rho)
-    wanted = -gradients.sum(axis=0).reshape(problem.shape)
+    consensus = math.isinf(problem.regularizer.kink)
+    duals = users.gradient if consensus else natural_duals(problem.regularizer, users).vectors
+    wanted = -duals.sum(axis=0).reshape(problem.shape)
     return attacker.report(problem, rho.reshape(problem.shape), wanted).ravel()
 
 
@@ -269,7 +278,7 @@ def estimated_bounds(
     Models are flattened, (p,) and (N, p), and so are the gradients.
     """
     users = Users.with_gradients(problem, rho, thetas, gradients, roundings_of(gradients))
-    report = _report(problem, rho, gradients, attacker)
+    report = _report(problem, rho, users, attacker)
     if math.isinf(problem.regularizer.kink):
         bounds = _consensus_bounds(problem, users, report, near=False)
         return bounds.gap, bounds.distance

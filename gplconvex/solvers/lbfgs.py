@@ -38,7 +38,10 @@ MEMORY = 20
 MEMORY_NUMBERS = 2**27
 
 REBUILT = (0, 3, 8, 16)
-"""Iterations before which the metric is rebuilt; then every 30."""
+"""Iterations before which the metric is rebuilt, and every 30: if the models have moved."""
+
+FAR = 0.03
+"""Part of their norm by which the models must have moved."""
 
 FLOOR = 0.3
 r"""The metric's ridge is raised to this times :math:`|\nabla F|/|w|`, w being all models: what is
@@ -55,8 +58,11 @@ FLAT = 0.1
 NEAR = 0.02
 """Part of it that better step lengths may still gain."""
 
-TRIALS = 8
-"""Step lengths tried for the best; as many again for one that is just good."""
+HALF = 0.5
+"""Part of a slope to which the slope may rise again beyond a minimum, or the step was too long."""
+
+TRIALS = 20
+"""Step lengths tried: half of them for the best, the others for one that is just downhill."""
 
 HALVINGS = 60
 """Of a first step off a kink; beyond them it is lost in rounding."""
@@ -79,17 +85,18 @@ def solve_lbfgs(
     rng = np.random.default_rng(SEED)
     point = objective.start(rho, thetas)
     memory = _Memory(point.models.size)
-    first = norm(point.gradient)
-    metrics, fresh = 0, False
+    first = objective.error(point)
+    metrics, fresh, built_at = 0, False, point.models
     metric: ArrowMetric | None = None
     for iteration in range(MAX_ITERATIONS):
         due = metric is None or iteration in REBUILT or iteration % 30 == 29
         moved = objective.tie(point) if due else objective.untie(point)
         if moved is not point:
             memory.clear()
-        if metric is None or due or moved is not point:
+        far = due and norm(moved.models - built_at) > FAR * norm(moved.models)
+        if metric is None or far or moved is not point:
             metric = ArrowMetric(problem.local_losses, moved.z, objective.coupling(moved), rng)
-            metrics, fresh, point = metrics + 1, True, moved
+            metrics, fresh, point, built_at = metrics + 1, True, moved, moved.models
         step = memory.direction(point.gradient, metric)
         new = objective.search(point, step)
         if new is None:
@@ -102,7 +109,7 @@ def solve_lbfgs(
         memory.add(new.models - point.models, new.gradient - point.gradient)
         point, fresh = new, False
         monitor.report(point.value, point.models[0], point.models[1:], point.slopes)
-        if monitor.is_good_enough(norm(point.gradient) / first):
+        if monitor.is_good_enough(objective.error(point) / first):
             break
     return Raw(point.models[0], point.models[1:], "lbfgs", {"metrics": float(metrics)})
 
@@ -221,6 +228,21 @@ class _Objective:
         value = self.value(models, z) if value is None else value
         return _Point(models, z, tied, pinned, value, slopes, server, gradient)
 
+    def error(self, point: _Point) -> float:
+        """Return the norm of the gradient, and of what is missing to the optimality of the ties."""
+        excess = float(self._excess(point).max())
+        return norm(point.gradient) + max(0.0, excess, self._leash_excess(point))
+
+    def _excess(self, point: _Point) -> FloatArray:
+        """Return by how much the gradients of tied users exceed what the kink allows, (N,)."""
+        return np.where(point.tied, lengths(point.slopes) - self.regularizer.kink, 0.0)
+
+    def _leash_excess(self, point: _Point) -> float:
+        """Return by how much the pull on a pinned rho exceeds what its kink allows."""
+        if not point.pinned or self.leash is None:
+            return 0.0
+        return norm(point.server) - self.leash.kink
+
     def coupling(self, point: _Point) -> Coupling:
         """Return what the metric must know."""
         rho, thetas = point.models[0], point.models[1:]
@@ -250,29 +272,35 @@ class _Objective:
         tied = np.concatenate([[False], point.tied])
         step = np.where(tied[:, None], step[0], step)
         dz = self.predictors(step[1:])
-        noise = NOISE * (1.0 + abs(point.value))
-        t = np.ones(len(step))
-        for trial in range(2 * TRIALS):
+        # Lengths are base + s * direction; the slope along that direction was -steep at the base.
+        base, direction, steep, s = np.zeros(len(step)), np.ones(len(step)), -downhill, 1.0
+        found = None
+        for trial in range(TRIALS):
+            t = base + s * direction
             t[tied] = t[0]
             models = point.models + t[:, None] * step
             models[tied] = models[0]
             z = self.losses.moved(point.z, dz, t[1:])
             first, second, row = self._derivatives(point, models, step, z, dz)
-            slope, newton = float(first @ t), _solve_arrow(first, second, row)
-            good = slope <= -FLAT * downhill and bool(np.isfinite(newton).all())
-            near = slope >= FLAT * downhill and -float(first @ newton) <= -NEAR * downhill
-            if good and (near or trial >= TRIALS):
-                value = self.value(models, z)
-                if value <= point.value + noise:
-                    return self.at(models, z, point.tied, point.pinned, value)
-                good = False
-            largest = np.abs(t).max()
-            if good:
-                t = t + np.clip(newton, -2.0 * largest, 3.0 * largest)
-            else:  # too far: go back to where the secant of the slopes vanishes
-                secant = downhill / (downhill - slope) if math.isfinite(slope) else 0.0
-                t = t * min(max(secant, 0.1), 0.5)
-        return None
+            along, newton = float(first @ direction), _solve_arrow(first, second, row)
+            if along <= HALF * steep and np.isfinite(newton).all():
+                found, base, s = (models, z), t, 1.0
+                best = abs(float(first @ t)) <= -FLAT * downhill
+                best = best and -float(first @ newton) <= -NEAR * downhill
+                limit, largest = 3.0 * np.abs(t).max(), np.abs(newton).max()
+                direction = newton * (limit / largest) if largest > limit else newton
+                steep = -float(first @ direction)
+                if best or steep <= 0.0 or trial >= TRIALS // 2:
+                    break
+            else:  # too far: back to where the secant of the slopes vanishes
+                secant = steep / (steep + along) if math.isfinite(along) else 0.0
+                s *= min(max(secant, 0.1), 0.5)
+        if found is None:
+            return None
+        value = self.value(*found)
+        if value > point.value + NOISE * (1.0 + abs(point.value)):
+            return None
+        return self.at(*found, point.tied, point.pinned, value)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _derivatives(
@@ -357,12 +385,10 @@ class _Objective:
 
     def untie(self, point: _Point) -> _Point:
         """Untie users, or unpin rho, where that error is larger than all others together."""
-        error, kink = norm(point.gradient), self.regularizer.kink
-        if kink < math.inf and point.tied.any():
-            excess = np.where(point.tied, lengths(point.slopes) - kink, 0.0)
-            if excess.max() > error:
-                return self._released(point, excess > 0.1 * excess.max())
-        if point.pinned and self.leash is not None and norm(point.server) - self.leash.kink > error:
+        error, excess = norm(point.gradient), self._excess(point)
+        if excess.max() > error:
+            return self._released(point, excess > 0.1 * excess.max())
+        if self.leash is not None and self._leash_excess(point) > error:
             return self._unpinned(point, self.leash)
         return point
 
@@ -395,12 +421,14 @@ class _Objective:
         moving = np.concatenate([[True], point.tied])[:, None]
         step = np.where(moving, -point.server / steep, 0.0)
         dz, unpinned = self.predictors(step[1:]), replace(point, pinned=False)
-        length, newton = UNIT * (1.0 + norm(self.anchor)), 0.0
+        # Near enough for the curvature, far enough to leave half of the digits to the direction: along
+        # the ray the leash adds none, across it, where a rounded difference points, 1/|u|.
+        length, newton = math.sqrt(UNIT) * (1.0 + norm(self.anchor)), 0.0
         for _ in range(HALVINGS):
             models = point.models + length * step
             z = self.losses.moved(point.z, dz, np.full(len(point.tied), length))
             first, second, _ = self._derivatives(unpinned, models, step, z, dz)
-            if newton == 0.0:  # from so near the kink for the curvature: at the kink there is none
+            if newton == 0.0:
                 newton = length = (steep - leash.kink) / second[0] if second[0] > 0.0 else 1.0
             elif first[0] <= 0.0:
                 return self.at(models, z, point.tied, False)

@@ -49,6 +49,9 @@ SMALL = 48
 SAMPLED = 0.2
 """Rows whose weight is below this part of the largest are sampled, with probability proportional."""
 
+FEW = 1000
+"""So many rows a user cost little, and none of them is left out because of their number."""
+
 NEGLIGIBLE = 0.01
 """A feature whose entry on the diagonal is below this part of the shift is left to the diagonal."""
 
@@ -310,10 +313,10 @@ def _gram(stack: Stack, weights: FloatArray, rng: np.random.Generator) -> Single
         rows *= np.sqrt(weights)[..., None]
         return np.asarray(np.swapaxes(rows, 1, 2) @ rows)
     weights = weights[0]
-    # The threshold is such that, on average, no more rows are kept than there are features.
-    threshold = SAMPLED * float(weights.max(initial=0.0))
+    # The threshold is such that, on average, no more rows are kept than there are features, if many.
+    threshold, most = SAMPLED * float(weights.max(initial=0.0)), max(FEW, stack.matrix_shape[0])
     for _ in range(4):
-        threshold = max(threshold, np.minimum(weights, threshold).sum() / stack.matrix_shape[0])
+        threshold = max(threshold, np.minimum(weights, threshold).sum() / most)
     kept = np.flatnonzero(rng.random(len(weights)) * threshold < weights)
     roots = np.sqrt(np.maximum(weights[kept], threshold))
     rows = stack.design(kept)
