@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -115,29 +116,56 @@ class Stack:
 
     # -- the same, where the predictors are known ----------------------------------------------------
 
-    def predictors(self, thetas: FloatArray) -> FloatArray:
+    def predictors(self, thetas: FloatArray, single: bool) -> FloatArray:
         """Return the predictors of all points, shape (B, m) or (B, m, K)."""
-        return np.asarray(self._predictor(self.x, thetas))
+        if not single:
+            return np.asarray(self._predictor(self.x, thetas))
+        z = self._predictor(self.single, thetas.astype(self.single.dtype))
+        return np.asarray(z, dtype=np.float64)
 
     @_OVERFLOW_IS_INFINITE
-    def value_at(self, z: FloatArray, thetas: FloatArray) -> FloatArray:
-        """Return the losses, shape (B,), z being the predictors of the models."""
-        points = self._scaled(self.loss.value(z, self.y), self.counts).sum(axis=1)
-        total = self.nu * np.einsum("bp,bp->b", thetas, thetas) + points
-        return np.where(np.isnan(total), math.inf, total)
+    def jet(
+        self, z: FloatArray, dz: FloatArray, t: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+        r"""Return the fields of a `Jet` at :math:`z + t\,dz`."""
+        z = z + t.reshape(-1, *(1,) * (z.ndim - 1)) * dz
+        values, w, bends = self.loss.jet(z, self.y, dz)
+        w = self._scaled(w, self.counts)
+        values, bends = (self._scaled(each, self.counts).sum(axis=1) for each in (values, bends))
+        slopes = np.sum(w * dz, axis=tuple(range(1, z.ndim)))
+        return z, w, np.where(np.isnan(values), math.inf, values), slopes, bends
 
     @_OVERFLOW_IS_INFINITE
-    def gradient_at(self, z: FloatArray, thetas: FloatArray) -> FloatArray:
-        """Return the gradients, shape (B, p), z being the predictors of the models."""
-        w = self._scaled(self.loss.residual(z, self.y), self.counts)
-        return 2.0 * self.nu[:, None] * thetas + self._pullback(self.x, w)
+    def pullback(self, w: FloatArray, single: bool) -> FloatArray:
+        r"""Return :math:`\sum_i w_i x_i`, shape (B, p), for residuals times multiplicities."""
+        if not single:
+            return self._pullback(self.x, w)
+        return np.asarray(
+            self._pullback(self.single, w.astype(self.single.dtype)), dtype=np.float64
+        )
+
+    @cached_property
+    def single(self) -> Inputs:
+        """The inputs in single precision, if they are large and dense; otherwise as they are."""
+        if is_sparse(self.x) or self.size <= STACKED:
+            return self.x
+        return self.x.astype(np.float32)
+
+    @cached_property
+    def input_norm(self) -> FloatArray:
+        """The Frobenius norm of every user's inputs, the intercept's 1 included, shape (B,)."""
+        return lengths(self.input_lengths)
+
+    @cached_property
+    def input_lengths(self) -> FloatArray:
+        """The Euclidean norm of every input, the intercept's 1 included, shape (B, m)."""
+        return np.concatenate([self._input_lengths(x) for x, _, _ in self._blocks()], axis=1)
 
     @_OVERFLOW_IS_INFINITE
-    def slopes_at(self, z: FloatArray, dz: FloatArray) -> tuple[FloatArray, FloatArray]:
-        r"""Return two derivatives of the sums over the points as the predictors move along dz."""
-        first = self._scaled(self.loss.residual(z, self.y), self.counts) * dz
-        second = self._scaled(self.loss.curvature_along(z, self.y, dz), self.counts)
-        return first.reshape(len(z), -1).sum(axis=1), second.sum(axis=1)
+    def pullback_size(self, w: FloatArray) -> FloatArray:
+        """Return a bound of the norms of `pullback`, shape (B,)."""
+        squares = np.sum(np.square(w), axis=tuple(range(1, w.ndim)))
+        return np.asarray(self.input_norm * np.sqrt(squares))
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -147,21 +175,20 @@ class Stack:
 
     def design(self, rows: Any) -> Inputs:
         """Return some rows of the inputs, the intercept's 1 included: (B, m', d) or sparse (m', d)."""
-        x = self.x[rows] if is_sparse(self.x) else self.x[:, rows]
+        x = self.single[rows] if is_sparse(self.x) else self.single[:, rows]
         if not self.loss.intercept:
             return x
-        ones = np.ones((*x.shape[:-1], 1))
+        ones = np.ones((*x.shape[:-1], 1), dtype=x.dtype)
         if is_sparse(x):
             return sparse.csr_array(sparse.hstack([x, sparse.csr_array(ones)]))
         return np.dstack([x, ones])
 
     def weights_at(self, z: FloatArray) -> FloatArray:
         r"""Return :math:`c_i\,\varphi''_{kk}` of every column k of theta, shape (B, K, m)."""
-        curvature = self.loss.curvature(z, self.y)
+        weights = self._scaled(self.loss.curvature_diagonal(z, self.y), self.counts)
         if z.ndim == 2:
-            return self._scaled(curvature, self.counts)[:, None]
-        diagonal = np.diagonal(curvature, axis1=-2, axis2=-1)
-        return np.ascontiguousarray(np.swapaxes(self._scaled(diagonal, self.counts), 1, 2))
+            return weights[:, None]
+        return np.ascontiguousarray(np.swapaxes(weights, 1, 2))
 
     @_OVERFLOW_IS_INFINITE
     def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -202,13 +229,19 @@ class Stack:
         return gradient, bound
 
     def gram_diagonal(self, weights: FloatArray) -> FloatArray:
-        r"""Return :math:`\sum_i w_i x_{ij}^2` for weights (B, K, m), shape (B, K, d)."""
-        squares = self.x.power(2) if is_sparse(self.x) else np.square(self.x)
-        diagonal = weights[0] @ squares if is_sparse(squares) else weights @ squares
+        r"""Return :math:`\sum_i w_i x_{ij}^2` for weights (B, m), shape (B, d)."""
+        if is_sparse(self.x):
+            diagonal = np.asarray(weights @ self.x.power(2))
+        else:
+            diagonal = np.einsum("bm,bmd->bd", weights, np.square(self.x))
         if self.loss.intercept:
-            ones = weights.sum(axis=-1, keepdims=True).reshape(*diagonal.shape[:-1], 1)
+            ones = weights.sum(axis=-1, keepdims=True)
             diagonal = np.concatenate([diagonal, ones], axis=-1)
-        return np.asarray(diagonal).reshape(len(self.users), -1, self._shape[1])
+        return np.asarray(diagonal)
+
+    def gram_trace(self, weights: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_i w_i |x_i|^2` for weights (B, K, m), shape (B, K)."""
+        return np.asarray(np.einsum("bkm,bm->bk", weights, np.square(self.input_lengths)))
 
     # -- bounds of the curvature ---------------------------------------------------------------------
 
@@ -247,11 +280,9 @@ class Stack:
     @cached_property
     def natural_radius(self) -> FloatArray:
         """The radius within which no predictor moves by more than 1; ``inf`` without points."""
-        longest = np.zeros(len(self.users))
-        for x, _, _ in self._blocks():
-            longest = np.maximum(longest, np.max(self._input_lengths(x), axis=1, initial=0.0))
+        longest = np.max(self.input_lengths, axis=1, initial=0.0)
         with np.errstate(divide="ignore"):
-            return 1.0 / longest
+            return np.asarray(1.0 / longest)
 
     def gradient_lipschitz(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
         r"""Return Lipschitz constants of the gradients on balls around the models, shape (B,)."""
@@ -329,6 +360,25 @@ class Stack:
         return np.abs(z) if len(self._shape) == 2 else np.asarray(np.linalg.norm(z, axis=-1))
 
 
+@dataclass(frozen=True)
+class Jet:
+    r"""The losses of N users at points known by their predictors, and along a direction dz of these.
+
+    Attributes
+    ----------
+    z, w : list of arrays
+        Predictors, and residuals times multiplicities, one array a stack.
+    values, slopes, bends : arrays, shape (N,)
+        The sums over the points, without the ridge; their first and second derivatives along dz.
+    """
+
+    z: list[FloatArray]
+    w: list[FloatArray]
+    values: FloatArray
+    slopes: FloatArray
+    bends: FloatArray
+
+
 class LocalLosses:
     """The local losses of all N users; models are an array (N, p), and so are gradients.
 
@@ -359,34 +409,34 @@ class LocalLosses:
         r"""Return every :math:`\nabla^2 L_n(\theta_n)`, shape (N, p, p)."""
         return self._gather(self._each(lambda stack: stack.hessian(thetas[stack.users])))
 
-    def predictors(self, thetas: FloatArray) -> list[FloatArray]:
-        """Return the predictors of all points, one array a stack."""
-        return self._each(lambda stack: stack.predictors(thetas[stack.users]))
+    def predictors(self, thetas: FloatArray, *, single: bool = False) -> list[FloatArray]:
+        """Return the predictors of all points, one array a stack: half a pass.
 
-    def value_at(self, z: list[FloatArray], thetas: FloatArray) -> FloatArray:
-        """Return the losses, shape (N,), where the predictors are known."""
-        return self._gather(self._each(lambda stack, z: stack.value_at(z, thetas[stack.users]), z))
+        With ``single`` products of large dense inputs are computed in single precision.
+        """
+        return self._each(lambda stack: stack.predictors(thetas[stack.users], single))
 
-    def gradient_at(self, z: list[FloatArray], thetas: FloatArray) -> FloatArray:
-        """Return the gradients, shape (N, p), where the predictors are known: half a pass."""
-        return self._gather(
-            self._each(lambda stack, z: stack.gradient_at(z, thetas[stack.users]), z)
-        )
+    def jet(self, z: list[FloatArray], dz: list[FloatArray], t: FloatArray) -> Jet:
+        """Return what there is to know at z + t dz, a length t for each user."""
 
-    def moved(
-        self, z: list[FloatArray], dz: list[FloatArray], lengths: FloatArray
-    ) -> list[FloatArray]:
-        """Return z + t dz, a length t for each user."""
+        def one(stack: Stack, z: FloatArray, dz: FloatArray) -> tuple[FloatArray, ...]:
+            return stack.jet(z, dz, t[stack.users])
 
-        def move(stack: Stack, z: FloatArray, dz: FloatArray) -> FloatArray:
-            return z + lengths[stack.users].reshape(-1, *(1,) * (z.ndim - 1)) * dz
+        moved, w, values, slopes, bends = zip(*self._each(one, z, dz), strict=True)
+        sums = (self._gather(each) for each in (values, slopes, bends))
+        return Jet(list(moved), list(w), *sums)
 
-        return self._each(move, z, dz)
+    def pullback(self, w: list[FloatArray], *, single: bool = False) -> FloatArray:
+        r"""Return every :math:`\sum_i w_i x_i`, shape (N, p), w being those of a `Jet`: half a pass."""
+        return self._gather(self._each(lambda stack, w: stack.pullback(w, single), w))
 
-    def slopes_at(self, z: list[FloatArray], dz: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        r"""Return two derivatives of the losses without their ridges as predictors move, (N,) each."""
-        first, second = zip(*self._each(Stack.slopes_at, z, dz), strict=True)
-        return self._gather(first), self._gather(second)
+    def weights_at(self, z: list[FloatArray]) -> list[FloatArray]:
+        """Return the weights of the points in the blocks of each column, see `Stack.weights_at`."""
+        return self._each(Stack.weights_at, z)
+
+    def pullback_size(self, w: list[FloatArray]) -> float:
+        """Return a bound of the norm of `pullback`, to which its rounding is in proportion."""
+        return float(np.linalg.norm(self._gather(self._each(Stack.pullback_size, w))))
 
     def certified_gradient(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray]:
         r"""Return gradients computed in extended precision, and bounds of their errors.

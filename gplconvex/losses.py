@@ -117,9 +117,18 @@ class Loss(ABC):
         r"""Return :math:`\varphi''(z, y)\, v` of every point, v and the result shaped like z."""
         return self.curvature(z, y) * v
 
-    def curvature_along(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
-        r"""Return :math:`v^\top\varphi''(z, y)\,v \ge 0` of every point, shape (..., m)."""
-        return self.curvature(z, y) * v * v
+    def curvature_diagonal(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`\varphi''_{kk}(z, y)` of every point, shaped like z."""
+        return self.curvature(z, y)
+
+    def jet(
+        self, z: FloatArray, y: FloatArray, v: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        r"""Return value, residual, and :math:`v^\top\varphi''(z, y)\,v \ge 0`, shape (..., m).
+
+        What they have in common is computed once.
+        """
+        return self.value(z, y), self.residual(z, y), self.curvature(z, y) * v * v
 
     def predictor(self, x: Inputs, theta: RealArray) -> RealArray:
         r"""Return :math:`z_i = \theta^\top x_i` (plus the intercept), shape (..., m) or (..., m, K)."""
@@ -190,11 +199,22 @@ def _transposed(x: Inputs) -> Inputs:
     return x.T if is_sparse(x) else np.swapaxes(x, -1, -2)
 
 
+ROWS = 256
+"""Rows of large inputs that are multiplied at a time: BLAS copies them, and so many fit the cache."""
+
+
 def _product(x: Inputs, columns: RealArray) -> RealArray:
     """Return x times a few columns, in Fortran order: half the time of `matmul`'s own order."""
     if is_sparse(x):
         return np.asarray(x @ columns)
-    return np.asarray(_transposed(np.ascontiguousarray(_transposed(columns)) @ _transposed(x)))
+    rows, left = x.shape[-2], np.ascontiguousarray(_transposed(columns))
+    if rows <= ROWS or math.prod(x.shape[:-1]) > rows:
+        return np.asarray(_transposed(left @ _transposed(x)))
+    product = np.empty((*x.shape[:-2], left.shape[-2], rows), dtype=np.result_type(left, x))
+    for start in range(0, rows, ROWS):
+        part = slice(start, start + ROWS)
+        np.matmul(left, _transposed(x[..., part, :]), out=product[..., part])
+    return np.asarray(_transposed(product))
 
 
 def _row_scaled(x: Inputs, weights: FloatArray) -> Inputs:
@@ -458,11 +478,36 @@ class Softmax(Loss):
 
     def residual(self, z: FloatArray, y: FloatArray) -> FloatArray:
         r"""Return :math:`p(z) - y`; at a certain label from the other classes, without cancellation."""
-        p, labels = softmax(z, axis=-1), self.distributions(y, z)
-        w = p - labels
-        certain = labels == 1.0
+        return self._residual(softmax(z, axis=-1), y)
+
+    def _residual(self, p: FloatArray, y: FloatArray) -> FloatArray:
+        if y.ndim < p.ndim:
+            label, w = y.astype(np.intp)[..., None], p.copy(order="K")
+            np.put_along_axis(w, label, 0.0, axis=-1)
+            np.put_along_axis(w, label, -w.sum(axis=-1, keepdims=True), axis=-1)
+            return w
+        certain = y == 1.0
         others = np.where(certain, 0.0, p).sum(axis=-1)
-        return np.where(certain, -others[..., None], w)
+        return np.where(certain, -others[..., None], p - y)
+
+    def jet(
+        self, z: FloatArray, y: FloatArray, v: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        r"""Return value, residual, and the variance of v under p, :math:`\sum_k p_k (v_k - p^\top v)^2`.
+
+        One exponential a logit: this is most of what a line search costs.
+        """
+        shifted = z - z.max(axis=-1, keepdims=True)
+        p = np.exp(shifted)
+        total = p.sum(axis=-1, keepdims=True)
+        p /= total
+        if y.ndim < z.ndim:
+            own = np.take_along_axis(shifted, y.astype(np.intp)[..., None], axis=-1)[..., 0]
+            value = np.log(total[..., 0]) - own
+        else:
+            value = np.sum(y * (np.log(total) - shifted), axis=-1)
+        centred = v - np.sum(p * v, axis=-1, keepdims=True)
+        return value, self._residual(p, y), np.sum(p * np.square(centred), axis=-1)
 
     def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
         """Return what the exponents, the sums, and a label strictly between 0 and 1 may cost."""
@@ -487,11 +532,11 @@ class Softmax(Loss):
         r"""Return :math:`(\mathrm{diag}(p) - p p^\top)\,v`."""
         return np.asarray(np.einsum("...kl,...l->...k", self.curvature(z, y), v))
 
-    def curvature_along(self, z: FloatArray, y: FloatArray, v: FloatArray) -> FloatArray:
-        r"""Return the variance of v under p, :math:`\sum_k p_k (v_k - p^\top v)^2`."""
-        p: FloatArray = softmax(z, axis=-1)
-        mean = np.sum(p * v, axis=-1, keepdims=True)
-        return np.asarray(np.sum(p * np.square(v - mean), axis=-1))
+    def curvature_diagonal(self, z: FloatArray, y: FloatArray) -> FloatArray:
+        r"""Return :math:`p_k (1 - p_k)`, for p near 1 too."""
+        residual = self._residual(softmax(z, axis=-1), np.argmax(z, axis=-1))
+        p = np.abs(residual)  # 1 - p of the likeliest class, p of the others
+        return np.asarray(p * (1.0 - p))
 
     def curvature_bounds(
         self, low: FloatArray, high: FloatArray, y: FloatArray

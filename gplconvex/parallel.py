@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -30,6 +30,16 @@ def map_on_cores(work: Callable[[Item], Result], items: Iterable[Item], size: in
         return [work(item) for item in items]
     with single_threaded_blas(), ThreadPoolExecutor(CORES) as pool:
         return list(pool.map(work, items))
+
+
+def own_threads(n_items: int, size: int) -> AbstractContextManager[Any]:
+    """Return a context for much work in turn, some of it on all cores by `map_on_cores`.
+
+    There too BLAS keeps to one thread: its own would go on spinning for a while beside ours.
+    """
+    if n_items < CORES or size < PARALLEL:
+        return nullcontext()
+    return single_threaded_blas()
 
 
 def blocks(n: int, numbers: int) -> list[slice]:

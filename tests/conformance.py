@@ -102,9 +102,9 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
     z = _predictors(columns)
     m, labels, phi = len(z), _repeated(y, len(z)), _function(oracle, columns, y)
     v = np.random.default_rng(3).normal(size=z.shape)
-    along = loss.curvature_along(z, labels, v)
-    require(along.shape == (m,) and (along >= 0.0).all(), "curvature_along", along.shape)
-    shifted = loss.curvature_along(z, labels, np.ones_like(z))
+    jet_value, jet_residual, along = loss.jet(z, labels, v)
+    require(along.shape == (m,) and (along >= 0.0).all(), "jet: curvature along v", along.shape)
+    _, _, shifted = loss.jet(z, labels, np.ones_like(z))
     require(not loss.has_gauge or (shifted <= 1e-15).all(), "has_gauge", shifted.max())
     residual = loss.residual(z, labels)
     rounding = loss.residual_rounding(z, labels, residual)
@@ -114,13 +114,15 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
         "residual_rounding": rounding,
         "curvature": loss.curvature(z, labels),
         "curvature_times": loss.curvature_times(z, labels, v),
+        "curvature_diagonal": loss.curvature_diagonal(z, labels),
+        "jet: value": jet_value,
+        "jet: residual": jet_residual,
     }
-    for (what, got), shape in zip(
-        computed.items(), ((m,), z.shape, z.shape, z.shape + columns, z.shape), strict=True
-    ):
+    shapes = ((m,), z.shape, z.shape, z.shape + columns, z.shape, z.shape, (m,), z.shape)
+    for (what, got), shape in zip(computed.items(), shapes, strict=True):
         require(got.shape == shape and got.dtype == np.float64, f"shape of {what}", got.shape)
     for i in range(m):
-        value, w, off, curvature, times = (
+        value, w, off, curvature, times, diagonal, value_too, w_too = (
             list(map(float, np.ravel(got[i]))) for got in computed.values()
         )
         where = f"at z = {z[i]}, y = {y}"
@@ -132,9 +134,14 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
             entries = [b for row in bend for b in row]
             products = [[b * d for b, d in zip(row, direction, strict=True)] for row in bend]
             moved = mp.fsum(abs(a * b) for a, b in zip(point, slope, strict=True))
-            _close("value", value, [wanted], [8 * UNIT * (1 + abs(wanted) + moved)], where)
-            _close("residual", w, slope, off, where)
+            for what, got, got_w in (("", value, w), ("jet: ", value_too, w_too)):
+                allowed = [8 * UNIT * (1 + abs(wanted) + moved)]
+                _close(f"{what}value", got, [wanted], allowed, where)
+                _close(f"{what}residual", got_w, slope, off, where)
             relative = 16 * UNIT * spread
+            own = [row[k] for k, row in enumerate(bend)]
+            allowed = [relative * abs(b) for b in own]
+            _close("curvature_diagonal", diagonal, own, allowed, where)
             _close("curvature", curvature, entries, [relative * abs(b) for b in entries], where)
             allowed = [relative * _total(row) for row in products]
             _close("curvature_times", times, list(map(mp.fsum, products)), allowed, where)
@@ -145,7 +152,7 @@ def _values_and_derivatives(loss: gc.Loss, oracle: LossOracle, y: Any) -> None:
                     abs(a * b) for a, row in zip(direction, products, strict=True) for b in row
                 )
             ]
-            _close("curvature_along", along[i : i + 1], [mp.fsum(bent)], allowed, where)
+            _close("jet: curvature along v", along[i : i + 1], [mp.fsum(bent)], allowed, where)
         largest = float(np.max(np.abs(w)) + np.max(np.abs(y)))
         require(np.array(off) <= 32 * UNIT * spread * largest + TINY, "residual_rounding", where)
         if not columns:

@@ -53,6 +53,9 @@ def check_users(loss: gc.Loss, oracle: LossOracle) -> None:
         _each_alone("residual", loss.residual, z, y, axes=2)
         _each_alone("residual_rounding", loss.residual_rounding, z, y, v, axes=2)
         _each_alone("curvature", loss.curvature, z, y, axes=2)
+        _each_alone("curvature_diagonal", loss.curvature_diagonal, z, y, axes=2)
+        for part in range(3):
+            _each_alone(f"jet {part}", lambda *at, k=part: loss.jet(*at)[k], z, y, v, axes=2)
         _each_alone("curvature_times", loss.curvature_times, z, y, v, axes=2)
         _each_alone("curvature_bounds", bounds, z - 1.0, z + abs(v), y, axes=2)
     for method, x, other in _linear_maps(loss, rng, (2, 3)):

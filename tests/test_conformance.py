@@ -128,6 +128,34 @@ BROKEN_GLMS = {
         gc.Softmax,
         {"curvature_times": lambda s, z, y, v: probabilities(z) * v},
     ),
+    "curvature_diagonal without the product": (
+        gc.Softmax,
+        {"curvature_diagonal": lambda s, z, y: probabilities(z)},
+    ),
+    "curvature_diagonal cancels": (
+        gc.Softmax,
+        {"curvature_diagonal": lambda s, z, y: probabilities(z) * (1.0 - probabilities(z))},
+    ),
+    "jet with another residual": (
+        gc.Softmax,
+        {
+            "jet": lambda s, z, y, v: (
+                s.value(z, y),
+                probabilities(z) - s.distributions(y, z),
+                gc.Softmax.jet(s, z, y, v)[2],
+            )
+        },
+    ),
+    "jet without the mean": (
+        gc.Softmax,
+        {
+            "jet": lambda s, z, y, v: (
+                s.value(z, y),
+                s.residual(z, y),
+                np.sum(probabilities(z) * v * v, axis=-1),
+            )
+        },
+    ),
     "bounds of the diagonal": (
         gc.Softmax,
         {

@@ -333,14 +333,14 @@ def test_the_step_lengths_are_those_of_newton():
         p = math.prod(problem.shape)
         point = objective.start(rng.normal(size=p), rng.normal(size=(3, p)))
         models, step = point.models, rng.normal(size=(4, p))
-        dz = objective.predictors(step[1:])
-        first, second, row = objective._derivatives(point, models, step, point.z, dz)
+        jet = problem.local_losses.jet(point.z, objective.predictors(step[1:]), np.zeros(3))
+        first, second, row = objective._derivatives(point, models, step, jet)
         hessian = np.diag(second)
         hessian[0, 1:] = hessian[1:, 0] = row
 
-        def value(t, objective=objective, models=models, step=step):
+        def value(t, objective=objective, models=models, step=step, point=point):
             moved = models + t[:, None] * step
-            return objective.value(moved, objective.predictors(moved[1:]))
+            return objective.at(moved, point.tied, False).value
 
         h, eye = 1e-4, np.eye(4)
         for i, j in itertools.product(range(4), repeat=2):

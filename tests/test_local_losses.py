@@ -35,16 +35,19 @@ def everything(losses, thetas):
     n = len(thetas)
     radius = np.full(n, 0.3)
     z, dz = losses.predictors(thetas), losses.predictors(np.cos(thetas))
+    jet = losses.jet(z, dz, radius)
+    there = losses.pullback(jet.w)
+    assert np.linalg.norm(there, axis=1).max() <= losses.pullback_size(jet.w) * (1 + 1e-12)
     gradients, bounds = losses.certified_gradient(thetas)
     assert (np.linalg.norm(losses.gradient(thetas) - gradients, axis=1) <= bounds + 1e-11).all()
     return {
         "value": losses.value(thetas),
-        "value at": losses.value_at(z, thetas),
+        "values along": jet.values,
         "gradient": losses.gradient(thetas),
-        "gradient at": losses.gradient_at(z, thetas),
+        "gradient along": there,
         "certified gradient": gradients,
         "hessian": losses.hessian(thetas).reshape(n, -1),
-        "slopes": np.stack(losses.slopes_at(losses.moved(z, dz, radius), dz), axis=1),
+        "slopes along": np.stack([jet.slopes, jet.bends], axis=1),
         "strong convexity": losses.strong_convexity,
         "near": losses.strong_convexity_near(thetas, radius),
         "radius": losses.natural_radius,
@@ -74,6 +77,52 @@ def test_each_user_has_what_it_has_alone(loss, shape, monkeypatch):
     for what, found in everything(losses, thetas).items():
         expected = np.concatenate([one[what] for one in alone])
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12, err_msg=what)
+
+
+@pytest.mark.parametrize("loss", cases.ALL_LOSSES, ids=repr)
+def test_a_jet_is_what_the_losses_say_where_it_leads(loss):
+    """At z + t dz, without the ridge; by the models that have these predictors."""
+    data, step = users(loss), 0.3
+    losses = LocalLosses(loss, data, np.zeros(len(data)))
+    rng = np.random.default_rng(2)
+    thetas, moves = rng.normal(size=(2, len(data), int(np.prod(loss.shape(4)))))
+    z, dz = losses.predictors(thetas), losses.predictors(moves)
+    jet = losses.jet(z, dz, np.full(len(data), step))
+    there = thetas + step * moves
+    gradients = losses.gradient(there)
+    bends = np.einsum("np,npq,nq->n", moves, losses.hessian(there), moves)
+    for found, wanted in (
+        (jet.values, losses.value(there)),
+        (losses.pullback(jet.w), gradients),
+        (jet.slopes, np.sum(gradients * moves, axis=1)),
+        (jet.bends, bends),
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-11)
+
+
+def test_single_precision_is_of_large_dense_inputs_only(monkeypatch):
+    loss = gc.Softmax(3, intercept=True)
+    data = [gc.Dataset(np.random.default_rng(n).normal(size=(50, 6)), np.zeros(50)) for n in (0, 1)]
+    thetas = np.random.default_rng(5).normal(size=(2, 21))
+    small = LocalLosses(loss, data, np.zeros(2))
+    np.testing.assert_array_equal(
+        small.predictors(thetas, single=True)[0], small.predictors(thetas)[0]
+    )
+    monkeypatch.setattr(local_losses, "STACKED", 0)
+    large = LocalLosses(loss, data, np.zeros(2))
+    sparse_one = LocalLosses(
+        loss, [gc.Dataset(sparse.csr_array(one.x), one.y) for one in data], np.zeros(2)
+    )
+    exact, single = large.predictors(thetas)[1], large.predictors(thetas, single=True)[1]
+    w = large.jet([exact, exact], [exact, exact], np.zeros(2)).w
+    assert single.dtype == np.float64
+    for found, wanted in (
+        (single, exact),
+        (large.pullback(w, single=True), large.pullback(w)),
+    ):
+        error = np.abs(found - wanted).max() / np.abs(wanted).max()
+        assert 1e-9 < error < 1e-6
+    np.testing.assert_array_equal(sparse_one.pullback(w, single=True), sparse_one.pullback(w))
 
 
 def test_an_overflow_in_a_row_of_padding_is_nobodys():

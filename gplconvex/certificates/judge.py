@@ -60,6 +60,7 @@ from gplconvex.certificates.gap import (
     total_of,
 )
 from gplconvex.errors import CertificateError
+from gplconvex.parallel import map_on_cores
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem
 from gplconvex.regularizers import Regularizer, lengths, norm, rounding_of, roundings_of
@@ -400,7 +401,7 @@ def _fingerprint(
 ) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     parts = [repr(problem.loss), repr(problem.regularizer), problem.shape]
-    parts += [data.digest for data in problem.datasets]
+    parts += map_on_cores(lambda data: data.digest, problem.datasets, problem.local_losses.size)
     if attacker is not None:
         parts += [type(attacker).__name__, *_attacker_parts(attacker)]
     hasher.update(repr(parts).encode())

@@ -13,6 +13,7 @@ from gplconvex._types import FloatArray
 from gplconvex.certificates import certify
 from gplconvex.data import is_number
 from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
+from gplconvex.parallel import own_threads
 from gplconvex.participants import Attacker, check_attacker
 from gplconvex.problem import Problem, check_problem
 from gplconvex.solvers.lbfgs import solve_lbfgs
@@ -114,15 +115,17 @@ def solve(
     limit = math.inf if time_limit is None else time_limit
     monitor = Monitor(problem, attacker, tol, progress, limit, (rho, thetas))
     stopped = "converged"
-    try:
-        raw = run(problem, rho, thetas, attacker, monitor)
-    except (TimeLimitError, KeyboardInterrupt) as stop:
-        stopped = "time limit" if isinstance(stop, TimeLimitError) else "interrupted"
-        raw = Raw(*monitor.point, run.__name__.removeprefix("solve_"))
-    seconds = monitor.seconds
-    # The certificate speaks of these very numbers.
-    rho, thetas = _frozen(raw.rho, problem.shape), _frozen(raw.thetas, (-1, *problem.shape))
-    certificate = certify(problem, rho, list(thetas), attacker=attacker)
+    losses = problem.local_losses
+    with own_threads(len(losses.stacks), losses.size):
+        try:
+            raw = run(problem, rho, thetas, attacker, monitor)
+        except (TimeLimitError, KeyboardInterrupt) as stop:
+            stopped = "time limit" if isinstance(stop, TimeLimitError) else "interrupted"
+            raw = Raw(*monitor.point, run.__name__.removeprefix("solve_"))
+        seconds = monitor.seconds
+        # The certificate speaks of these very numbers.
+        rho, thetas = _frozen(raw.rho, problem.shape), _frozen(raw.thetas, (-1, *problem.shape))
+        certificate = certify(problem, rho, list(thetas), attacker=attacker)
     return Solution(
         problem=problem,
         rho=rho,

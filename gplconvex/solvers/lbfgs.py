@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray
+from gplconvex.local_losses import Jet
 from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.regularizers import Regularizer, lengths, norm
@@ -38,10 +39,12 @@ MEMORY = 20
 MEMORY_NUMBERS = 2**27
 
 REBUILT = (0, 3, 8, 16)
-"""Iterations before which the metric is rebuilt, and every 30: if the models have moved."""
+"""Iterations before which the metric is rebuilt, if the models have moved; then every `LATER`."""
+
+LATER = 30
 
 FAR = 0.03
-"""Part of their norm by which the models must have moved."""
+"""Part of their norm by which the models must have moved for a new metric."""
 
 FLOOR = 0.3
 r"""The metric's ridge is raised to this times :math:`|\nabla F|/|w|`, w being all models: what is
@@ -67,6 +70,10 @@ TRIALS = 20
 HALVINGS = 60
 """Of a first step off a kink; beyond them it is lost in rounding."""
 
+SINGLE = 2.0**-22
+"""The gradient is computed in single precision while it is longer than this times the bound of its
+summands: then its rounding, 2^-24 of these, is a quarter of it at most and in fact far less."""
+
 NOISE = 64.0 * UNIT
 """Relative differences of values that may be rounding."""
 
@@ -89,7 +96,7 @@ def solve_lbfgs(
     metrics, fresh, built_at = 0, False, point.models
     metric: ArrowMetric | None = None
     for iteration in range(MAX_ITERATIONS):
-        due = metric is None or iteration in REBUILT or iteration % 30 == 29
+        due = metric is None or iteration in REBUILT or iteration % LATER == LATER - 1
         moved = objective.tie(point) if due else objective.untie(point)
         if moved is not point:
             memory.clear()
@@ -99,6 +106,9 @@ def solve_lbfgs(
             metrics, fresh, point, built_at = metrics + 1, True, moved, moved.models
         step = memory.direction(point.gradient, metric)
         new = objective.search(point, step)
+        if new is None and objective.single:
+            point = objective.in_double(point)
+            continue
         if new is None:
             merged = objective.merge(point, step)
             if merged is point and fresh and not memory:
@@ -107,10 +117,12 @@ def solve_lbfgs(
             point, metric = merged, None
             continue
         memory.add(new.models - point.models, new.gradient - point.gradient)
-        point, fresh = new, False
+        point, fresh = objective.refined(new), False
         monitor.report(point.value, point.models[0], point.models[1:], point.slopes)
         if monitor.is_good_enough(objective.error(point) / first):
-            break
+            if not objective.single:
+                break
+            point = objective.in_double(point)
     return Raw(point.models[0], point.models[1:], "lbfgs", {"metrics": float(metrics)})
 
 
@@ -153,6 +165,7 @@ class _Point:
 
     ``z`` are the predictors, ``slopes`` the gradients of the local losses (N, p), ``gradient`` that of F
     for the models that move: 0 for tied users, whose part is rho's, and for a rho that is pinned.
+    ``size`` bounds the sums over points that are in it.
     """
 
     models: FloatArray
@@ -163,6 +176,7 @@ class _Point:
     slopes: FloatArray
     server: FloatArray
     gradient: FloatArray
+    size: float
 
 
 class _Objective:
@@ -173,6 +187,7 @@ class _Objective:
         self.regularizer = problem.regularizer
         self.nu = problem.nu
         self.monitor = monitor
+        self.single = True
         p = math.prod(problem.shape)
         self.pull, self.anchor = np.zeros(p), np.zeros(p)
         self.leash: Regularizer | None = None
@@ -189,35 +204,39 @@ class _Objective:
             thetas = np.tile(rho, (len(thetas), 1))
         tied = (self.regularizer.kink > 0.0) & (thetas == rho).all(axis=1)
         pinned = kink > 0.0 and bool((rho == self.anchor).all())
-        z = self.predictors(thetas)
-        return self.at(np.concatenate([rho[None], thetas]), z, tied, pinned)
+        return self.at(np.concatenate([rho[None], thetas]), tied, pinned)
 
     def predictors(self, models: FloatArray) -> list[FloatArray]:
         """Return predictors, for half a pass."""
         self.monitor.passes += 0.5
-        return self.losses.predictors(models)
+        return self.losses.predictors(models, single=self.single)
 
-    def value(self, models: FloatArray, z: list[FloatArray]) -> float:
+    def at(self, models: FloatArray, tied: Mask, pinned: bool) -> _Point:
+        """Return the point at these models, for a pass."""
+        z = self.predictors(models[1:])
+        jet = self.losses.jet(z, z, np.zeros(len(tied)))
+        return self.at_jet(models, jet, tied, pinned, self.value(models, jet))
+
+    def value(self, models: FloatArray, jet: Jet) -> float:
         """Return F."""
         rho, thetas = models[0], models[1:]
-        terms = [float(self.pull @ rho), *self.losses.value_at(z, thetas)]
-        terms += [*self.regularizer.value(rho - thetas)]
+        terms = [float(self.pull @ rho), *jet.values, *self.regularizer.value(rho - thetas)]
+        terms += [*(self.nu * np.einsum("np,np->n", thetas, thetas))]
         if self.leash is not None:
             terms.append(float(self.leash.value(rho - self.anchor)))
         return math.fsum(terms) if np.isfinite(terms).all() else math.inf
 
-    def at(
-        self,
-        models: FloatArray,
-        z: list[FloatArray],
-        tied: Mask,
-        pinned: bool,
-        value: float | None = None,
-    ) -> _Point:
-        """Return the point, for half a pass."""
+    def gradients(self, jet: Jet, thetas: FloatArray) -> FloatArray:
+        """Return the gradients of the local losses, for half a pass."""
         self.monitor.passes += 0.5
+        return 2.0 * self.nu[:, None] * thetas + self.losses.pullback(jet.w, single=self.single)
+
+    def at_jet(
+        self, models: FloatArray, jet: Jet, tied: Mask, pinned: bool, value: float
+    ) -> _Point:
+        """Return the point where the losses are known, for half a pass."""
         rho, thetas = models[0], models[1:]
-        slopes = self.losses.gradient_at(z, thetas)
+        slopes = self.gradients(jet, thetas)
         reports = np.where(tied[:, None], slopes, self.regularizer.gradient(rho - thetas))
         server = self.pull + reports.sum(axis=0)
         gradient = np.concatenate([server[None], slopes - reports])
@@ -225,8 +244,19 @@ class _Objective:
             gradient[0] = 0.0
         elif self.leash is not None:
             gradient[0] += self.leash.gradient(rho - self.anchor)
-        value = self.value(models, z) if value is None else value
-        return _Point(models, z, tied, pinned, value, slopes, server, gradient)
+        size = self.losses.pullback_size(jet.w)
+        return _Point(models, jet.z, tied, pinned, value, slopes, server, gradient, size)
+
+    def refined(self, point: _Point) -> _Point:
+        """Return the point in double precision if its gradient wants that; the same one otherwise."""
+        if not self.single or norm(point.gradient) > SINGLE * point.size:
+            return point
+        return self.in_double(point)
+
+    def in_double(self, point: _Point) -> _Point:
+        """Return the point in double precision, in which everything is computed from here on."""
+        self.single = False
+        return self.at(point.models, point.tied, point.pinned)
 
     def error(self, point: _Point) -> float:
         """Return the norm of the gradient, and of what is missing to the optimality of the ties."""
@@ -280,11 +310,11 @@ class _Objective:
             t[tied] = t[0]
             models = point.models + t[:, None] * step
             models[tied] = models[0]
-            z = self.losses.moved(point.z, dz, t[1:])
-            first, second, row = self._derivatives(point, models, step, z, dz)
+            jet = self.losses.jet(point.z, dz, t[1:])
+            first, second, row = self._derivatives(point, models, step, jet)
             along, newton = float(first @ direction), _solve_arrow(first, second, row)
             if along <= HALF * steep and np.isfinite(newton).all():
-                found, base, s = (models, z), t, 1.0
+                found, base, s = (models, jet), t, 1.0
                 best = abs(float(first @ t)) <= -FLAT * downhill
                 best = best and -float(first @ newton) <= -NEAR * downhill
                 limit, largest = 3.0 * np.abs(t).max(), np.abs(newton).max()
@@ -300,7 +330,7 @@ class _Objective:
         value = self.value(*found)
         if value > point.value + NOISE * (1.0 + abs(point.value)):
             return None
-        return self.at(*found, point.tied, point.pinned, value)
+        return self.at_jet(*found, point.tied, point.pinned, value)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _derivatives(
@@ -308,14 +338,12 @@ class _Objective:
         point: _Point,
         models: FloatArray,
         step: FloatArray,
-        z: list[FloatArray],
-        dz: list[FloatArray],
+        jet: Jet,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return F's derivatives by the N + 1 step lengths: first, second, and those by t_0 and t_n."""
         d0, own, free = step[0], step[1:], ~point.tied
-        loss, bend = self.losses.slopes_at(z, dz)
-        loss = loss + 2.0 * self.nu * np.einsum("np,np->n", models[1:], own)
-        bend = bend + 2.0 * self.nu * np.einsum("np,np->n", own, own)
+        loss = jet.slopes + 2.0 * self.nu * np.einsum("np,np->n", models[1:], own)
+        bend = jet.bends + 2.0 * self.nu * np.einsum("np,np->n", own, own)
         first, second, row = np.zeros(len(step)), np.ones(len(step)), np.zeros(len(own))
         first[0] = float(self.pull @ d0) + loss[point.tied].sum()
         second[0] = bend[point.tied].sum()
@@ -347,18 +375,18 @@ class _Objective:
             rho = point.models[0]
             common = np.tile(rho, (len(point.tied), 1))
             z = self.predictors(common)
-            self.monitor.passes += 0.5
-            tied = lengths(self.losses.gradient_at(z, common)) <= kink
+            jet = self.losses.jet(z, z, np.zeros(len(common)))
+            tied = lengths(self.gradients(jet, common)) <= kink
             if (tied & ~point.tied).any():
                 tied = tied | point.tied
                 models = np.where(np.concatenate([[False], tied])[:, None], rho, point.models)
-                point = self.at(models, self.predictors(models[1:]), tied, point.pinned)
+                point = self.at(models, tied, point.pinned)
         kink = 0.0 if self.leash is None else self.leash.kink
         if 0.0 < kink < math.inf and not point.pinned:
             models = point.models.copy()
             models[0] = self.anchor
             models[1:][point.tied] = self.anchor
-            moved = self.at(models, self.predictors(models[1:]), point.tied, False)
+            moved = self.at(models, point.tied, False)
             if norm(moved.server) <= kink:
                 gradient = moved.gradient.copy()
                 gradient[0] = 0.0
@@ -381,7 +409,7 @@ class _Objective:
             return point
         merged = np.concatenate([[False], blocking])[:, None]
         models = np.where(merged, point.models[0], point.models)
-        return self.at(models, self.predictors(models[1:]), point.tied | blocking, point.pinned)
+        return self.at(models, point.tied | blocking, point.pinned)
 
     def untie(self, point: _Point) -> _Point:
         """Untie users, or unpin rho, where that error is larger than all others together."""
@@ -400,18 +428,17 @@ class _Objective:
         steep = np.where(released, lengths(point.slopes), 1.0)
         direction = np.where(released[:, None], -point.slopes / steep[:, None], 0.0)
         dz = self.predictors(direction)
-        _, bend = self.losses.slopes_at(point.z, dz)
-        length = (steep - self.regularizer.kink) / (bend + 2.0 * self.nu)
+        jet = self.losses.jet(point.z, dz, np.zeros(len(steep)))
+        length = (steep - self.regularizer.kink) / (jet.bends + 2.0 * self.nu)
         length = np.where(released, np.where(np.isfinite(length), length, 1.0), 0.0)
         for _ in range(HALVINGS):
-            z = self.losses.moved(point.z, dz, length)
+            jet = self.losses.jet(point.z, dz, length)
             moved = point.models[1:] + length[:, None] * direction
-            slope, _ = self.losses.slopes_at(z, dz)
-            slope = slope + 2.0 * self.nu * np.einsum("np,np->n", moved, direction)
+            slope = jet.slopes + 2.0 * self.nu * np.einsum("np,np->n", moved, direction)
             far = released & ~(slope + self.regularizer.kink <= 0.0)
             if not far.any():
-                models = np.concatenate([point.models[:1], moved])
-                return self.at(models, z, point.tied & ~released, point.pinned)
+                models, tied = np.concatenate([point.models[:1], moved]), point.tied & ~released
+                return self.at_jet(models, jet, tied, point.pinned, self.value(models, jet))
             length[far] *= 0.5
         return point
 
@@ -426,12 +453,12 @@ class _Objective:
         length, newton = math.sqrt(UNIT) * (1.0 + norm(self.anchor)), 0.0
         for _ in range(HALVINGS):
             models = point.models + length * step
-            z = self.losses.moved(point.z, dz, np.full(len(point.tied), length))
-            first, second, _ = self._derivatives(unpinned, models, step, z, dz)
+            jet = self.losses.jet(point.z, dz, np.full(len(point.tied), length))
+            first, second, _ = self._derivatives(unpinned, models, step, jet)
             if newton == 0.0:
                 newton = length = (steep - leash.kink) / second[0] if second[0] > 0.0 else 1.0
             elif first[0] <= 0.0:
-                return self.at(models, z, point.tied, False)
+                return self.at_jet(models, jet, point.tied, False, self.value(models, jet))
             else:
                 length *= 0.5
         return point

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,9 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.data import is_sparse
 from gplconvex.local_losses import LocalLosses, Stack
-from gplconvex.parallel import map_on_cores
+from gplconvex.parallel import CORES, map_on_cores
 
 Single = npt.NDArray[np.float32]
-_Group = tuple[slice, npt.NDArray[np.intp], npt.NDArray[np.floating]]
 Mask = npt.NDArray[np.bool_]
 
 DENSE_FEATURES = 2500
@@ -110,6 +110,17 @@ DOUBLE_RIDGE = 1e-14
 """The same in double precision."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some columns of theta, of the users of one stack: one, or all where their blocks are the same."""
+
+    stack: Stack
+    columns: slice
+    weights: FloatArray
+    shifts: FloatArray
+    seed: int
+
+
 class ArrowMetric:
     """The metric at one point.
 
@@ -131,44 +142,56 @@ class ArrowMetric:
         rng: np.random.Generator,
     ) -> None:
         self._coupling = coupling
-        stack = losses.stacks[0]
-        self._has_gauge = stack.loss.has_gauge
-        d, self._columns = stack.matrix_shape
+        loss = losses.stacks[0].loss
+        self._has_gauge = loss.has_gauge
+        d, self._columns = losses.stacks[0].matrix_shape
         dense = d <= DENSE_FEATURES and losses.n_users * self._columns * d * d <= DENSE_NUMBERS
-        kind = _Factored if dense else _Diagonal
-        seeds = rng.integers(2**63, size=len(losses.stacks))
+        weights = losses.weights_at(z)
+        mean_diagonal = np.zeros(losses.n_users)
+        for stack, own in zip(losses.stacks, weights, strict=True):
+            mean_diagonal[stack.users] = stack.gram_trace(own).mean(axis=1) / d
+        ridges = np.maximum(coupling.ridge, np.minimum(coupling.floor, mean_diagonal))
+        parts = [
+            _Part(
+                stack,
+                columns,
+                own[:, columns.start],
+                (ridges + coupling.slopes)[stack.users],
+                int(rng.integers(2**63)),
+            )
+            for stack, own in zip(losses.stacks, weights, strict=True)
+            for columns in _alike(own)
+        ]
 
-        def build(
-            stack: Stack, z: FloatArray, seed: int
-        ) -> tuple[_Blocks | None, npt.NDArray[np.floating]]:
-            users = stack.users
-            blocks = kind.gram(stack, z, seed)
-            total = blocks[0] if len(blocks) == 1 else blocks.sum(axis=0, dtype=np.float64)
-            free = ~coupling.tied[users]
-            ridges = _raised(coupling.ridge[users[free]], coupling.floor, blocks[free])
-            shifts = ridges + coupling.slopes[users[free]]
-            return (kind(blocks[free], shifts) if free.any() else None), total
+        def build(part: _Part) -> tuple[_Gram, _Blocks | None]:
+            gram, free = _gram(part, dense), ~coupling.tied[part.stack.users]
+            own = _Gram(gram.diagonal[free], gram.features, gram.matrices[free])
+            return gram, _Blocks(own, part.shifts[free]) if free.any() else None
 
-        built = map_on_cores(
-            lambda arguments: build(*arguments),
-            zip(losses.stacks, z, seeds, strict=True),
-            losses.size,
-        )
-        self._users = [stack.users[~coupling.tied[stack.users]] for stack in losses.stacks]
-        self._blocks = [blocks for blocks, _ in built]
-        mean = np.zeros(np.broadcast_shapes(*(total.shape for _, total in built)))
-        for _, total in built:
-            mean += total
-        mean /= losses.n_users
-        ridge = float(_raised(coupling.ridge.mean(keepdims=True), coupling.floor, mean[None])[0])
+        built = map_on_cores(build, parts, losses.size)
+        self._parts = [
+            (part.stack.users[~coupling.tied[part.stack.users]], part.columns, blocks)
+            for part, (_, blocks) in zip(parts, built, strict=True)
+            if blocks is not None
+        ]
         self._identity, terms = (1.0, []) if coupling.pinned else coupling.schur_terms()
-        largest = float(mean.max(initial=0.0))
-        self._means = []
-        for weight, shift in terms:
-            # The one ridge may be far smaller than those beside r: single precision must resolve it.
-            single = ridge + shift >= 10.0 * SINGLE_RIDGE * largest
-            block = mean.astype(np.float32) if single else mean
-            self._means.append((weight, kind(block[None], np.array([ridge + shift]))))
+        same = all(part.columns == slice(0, self._columns) for part in parts)
+        pooled = [slice(0, self._columns)] if same else _single(self._columns)
+        ridge = float(ridges.mean())
+
+        def pool(columns: slice) -> list[tuple[slice, float, _Blocks]]:
+            grams = [
+                gram
+                for part, (gram, _) in zip(parts, built, strict=True)
+                if part.columns.start <= columns.start < part.columns.stop
+            ]
+            found = []
+            for weight, shift in terms:
+                mean = _mean(grams, losses.n_users, ridge + shift)
+                found.append((columns, weight, _Blocks(mean, np.array([ridge + shift]))))
+            return found
+
+        self._means = [term for found in map_on_cores(pool, pooled, losses.size) for term in found]
 
     def solve(self, b: FloatArray) -> FloatArray:
         """Return the solution for a right side (N + 1, p), rho's row first; rows of tied users are 0."""
@@ -191,8 +214,8 @@ class ArrowMetric:
         if not self._coupling.pinned:
             rho = rho + np.sum(slopes * own, axis=0, dtype=np.float64, where=self._free)
             step = self._identity * rho
-            for weight, block in self._means:
-                step = step + weight * block.solve(rho[None])[0]
+            for columns, weight, block in self._means:
+                step[columns] += weight * block.solve(rho[None, columns])[0]
             found[0] = step
             self._eliminate(right[1:] + slopes * found[0], own)
         return size * found.astype(np.float64)
@@ -204,15 +227,11 @@ class ArrowMetric:
     def _eliminate(self, right: Single, solved: Single) -> None:
         """Put the solutions of all free users' blocks in their places."""
 
-        def solve(users: npt.NDArray[np.int64], blocks: _Blocks | None) -> None:
-            if blocks is not None:
-                solved[users] = blocks.solve(right[users])
+        def solve(first: int) -> None:
+            for users, columns, blocks in self._parts[first::CORES]:
+                solved[users, columns] = blocks.solve(right[users, columns])
 
-        map_on_cores(
-            lambda pair: solve(*pair),
-            zip(self._users, self._blocks, strict=True),
-            sum(blocks.size for blocks in self._blocks if blocks is not None),
-        )
+        map_on_cores(solve, range(CORES), sum(blocks.size for _, _, blocks in self._parts))
 
     def _solve_gauge(self, b: FloatArray) -> FloatArray:
         """Solve where the Hessian of each loss is its ridge, for vectors (N + 1, d)."""
@@ -227,105 +246,119 @@ class ArrowMetric:
         return found
 
 
-def _raised(ridge: FloatArray, floor: float, blocks: npt.NDArray[np.floating]) -> FloatArray:
-    """Return ridges (B,) raised to the floor, or to the mean diagonal where that is less."""
-    if blocks.ndim == 4:
-        blocks = np.diagonal(blocks, axis1=-2, axis2=-1)
-    return np.asarray(np.maximum(ridge, np.minimum(floor, blocks.mean(axis=(1, 2)))))
+def _alike(weights: FloatArray) -> list[slice]:
+    """Return the columns whose blocks are the same: all of them, or each for itself."""
+    columns = weights.shape[1]
+    if columns == 1 or bool(np.all(weights == weights[:, :1])):
+        return [slice(0, columns)]
+    return _single(columns)
+
+
+def _single(columns: int) -> list[slice]:
+    return [slice(k, k + 1) for k in range(columns)]
+
+
+@dataclass(frozen=True)
+class _Gram:
+    """Weighted Gram matrices of B users: the diagonals (B, d), and the matrices (B, f, f) of f features.
+
+    Other features have negligible weight beside the ridge, as many do in images and words: only the
+    diagonal is kept of them. So it is of all where blocks are too large.
+    """
+
+    diagonal: npt.NDArray[np.floating]
+    features: npt.NDArray[np.intp]
+    matrices: npt.NDArray[np.floating]
 
 
 class _Blocks:
-    """Positive definite blocks, B users by K columns."""
+    """Gram matrices and ridges, factored."""
 
-    size: int
+    def __init__(self, gram: _Gram, shifts: FloatArray) -> None:
+        self._features, matrices = gram.features, gram.matrices.copy()
+        self._diagonal = (gram.diagonal + _resolved(gram, shifts)).astype(matrices.dtype)
+        own = np.arange(len(self._features))
+        matrices[:, own, own] = self._diagonal[:, self._features]
+        self._inverse = inverse_factor(matrices)
 
-    def solve(self, b: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Return the solutions for right sides (B, K, d)."""
-        raise NotImplementedError
-
-
-class _Factored(_Blocks):
-    """Blocks as matrices, (B, K, d, d) or (B, 1, d, d) where all columns have the same.
-
-    Features of negligible weight are many in images and words, and do not enter the factors: which
-    those are is decided for each block of a user alone in its stack, and for all blocks of a stack.
-    """
-
-    def __init__(self, blocks: npt.NDArray[np.floating], shifts: FloatArray) -> None:
-        entries = np.diagonal(blocks, axis1=-2, axis2=-1)
-        least = SINGLE_RIDGE if blocks.dtype == np.float32 else DOUBLE_RIDGE
-        shift = np.maximum(shifts[:, None, None], least * entries.max(axis=-1, keepdims=True))
-        self._diagonal = (entries + shift).astype(blocks.dtype)
-        weighty = entries > NEGLIGIBLE * shift
-
-        def factor(part: slice) -> _Group:
-            features = np.flatnonzero(weighty[:, part].any(axis=(0, 1)))
-            matrix = blocks[:, part][:, :, features[:, None], features]
-            own = np.arange(len(features))
-            matrix[..., own, own] = self._diagonal[:, part][..., features]
-            return part, features, inverse_factor(matrix)
-
-        alone = len(blocks) == 1 and blocks.shape[1] > 1
-        parts = [slice(k, k + 1) for k in range(blocks.shape[1])] if alone else [slice(None)]
-        self._groups = map_on_cores(factor, parts, blocks.size)
-        self.size = sum(inverse.size for _, _, inverse in self._groups)
-
-    @staticmethod
-    def gram(stack: Stack, z: FloatArray, seed: int) -> Single:
-        """Return the blocks of a stack without their ridges."""
-        weights = stack.weights_at(z)
-        same = weights.shape[1] > 1 and bool(np.all(weights == weights[:, :1]))
-        columns = 1 if same else weights.shape[1]
-        rng = np.random.default_rng(seed)
-        return np.stack([_gram(stack, weights[:, k], rng) for k in range(columns)], axis=1)
+    @property
+    def size(self) -> int:
+        """How many numbers they are."""
+        return self._inverse.size + self._diagonal.size
 
     def solve(self, b: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        found = np.asarray(b / self._diagonal)
-        for part, features, inverse in self._groups:
-            own = inverse @ b[:, part][:, :, features, None]
-            found[:, part, features] = (np.swapaxes(inverse, -1, -2) @ own)[..., 0]
+        """Return the solutions for right sides (B, K, d), K for each block."""
+        found = np.asarray(b / self._diagonal[:, None])
+        right = np.swapaxes(b[:, :, self._features], 1, 2).astype(self._inverse.dtype)
+        solved = np.swapaxes(self._inverse, 1, 2) @ (self._inverse @ right)
+        found[:, :, self._features] = np.swapaxes(solved, 1, 2)
         return found
 
 
-class _Diagonal(_Blocks):
-    """The diagonals of the blocks, (B, K, d)."""
-
-    def __init__(self, blocks: npt.NDArray[np.floating], shifts: FloatArray) -> None:
-        self._diagonal = blocks + shifts[:, None, None]
-        self.size = self._diagonal.size
-
-    @staticmethod
-    def gram(stack: Stack, z: FloatArray, seed: int) -> FloatArray:
-        """Return the diagonals of a stack without their ridges."""
-        return stack.gram_diagonal(stack.weights_at(z))
-
-    def solve(self, b: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        return np.asarray(b / self._diagonal)
+def _resolved(gram: _Gram, shifts: FloatArray) -> FloatArray:
+    """Return ridges (B, 1) raised to what the precision of the matrices resolves."""
+    least = SINGLE_RIDGE if gram.matrices.dtype == np.float32 else DOUBLE_RIDGE
+    return np.asarray(
+        np.maximum(shifts[:, None], least * gram.diagonal.max(axis=-1, keepdims=True))
+    )
 
 
-def _gram(stack: Stack, weights: FloatArray, rng: np.random.Generator) -> Single:
-    """Return the weighted Gram matrices (B, d, d) of a stack, of rows sampled where weights are small.
+def _weighty(diagonal: npt.NDArray[np.floating], shifts: FloatArray) -> npt.NDArray[np.intp]:
+    """Return the features that are not negligible beside the ridges of all users (B,)."""
+    return np.flatnonzero((diagonal > NEGLIGIBLE * shifts[:, None]).any(axis=0))
+
+
+def _gram(part: _Part, dense: bool) -> _Gram:
+    """Return Gram matrices of the rows of a stack, sampled where weights are small.
 
     A row is kept with probability q = min(1, w / threshold) and then weighs w / q.
     """
-    if len(weights) > 1:
-        rows = stack.design(slice(None)).astype(np.float32)
-        rows *= np.sqrt(weights)[..., None]
-        return np.asarray(np.swapaxes(rows, 1, 2) @ rows)
-    weights = weights[0]
-    # The threshold is such that, on average, no more rows are kept than there are features, if many.
-    threshold, most = SAMPLED * float(weights.max(initial=0.0)), max(FEW, stack.matrix_shape[0])
-    for _ in range(4):
-        threshold = max(threshold, np.minimum(weights, threshold).sum() / most)
-    kept = np.flatnonzero(rng.random(len(weights)) * threshold < weights)
-    roots = np.sqrt(np.maximum(weights[kept], threshold))
-    rows = stack.design(kept)
+    stack, weights = part.stack, part.weights
+    if not dense:
+        nothing = np.zeros((len(weights), 0, 0), dtype=np.float32)
+        return _Gram(stack.gram_diagonal(weights), np.zeros(0, dtype=np.intp), nothing)
+    kept: Any = slice(None)
+    if len(weights) == 1:
+        # The threshold is such that, on average, no more rows are kept than features, if many.
+        threshold, most = SAMPLED * float(weights.max(initial=0.0)), max(FEW, stack.matrix_shape[0])
+        for _ in range(4):
+            threshold = max(threshold, float(np.minimum(weights, threshold).sum()) / most)
+        rng = np.random.default_rng(part.seed)
+        kept = np.flatnonzero(rng.random(weights.shape[1]) * threshold < weights[0])
+        weights = np.maximum(weights[:, kept], threshold)
+    rows, roots = stack.design(kept), np.sqrt(weights)
     if is_sparse(rows):
-        rows = rows.multiply(roots[:, None]).tocsr()
-        return np.asarray((rows.T @ rows).toarray(), dtype=np.float32)[None]
-    scaled = rows[0].astype(np.float32)
-    scaled *= roots[:, None].astype(np.float32)
-    return np.asarray(scaled.T @ scaled)[None]
+        rows = rows.multiply(roots[0, :, None]).tocsc()
+        diagonal = np.asarray(rows.power(2).sum(axis=0))[None]
+        features = _weighty(diagonal, part.shifts)
+        rows = rows[:, features]
+        return _Gram(diagonal, features, (rows.T @ rows).toarray().astype(np.float32)[None])
+    rows = rows.astype(np.float32)
+    rows *= roots.astype(np.float32)[..., None]
+    diagonal = np.einsum("bmd,bmd->bd", rows, rows)
+    features = _weighty(diagonal, part.shifts)
+    if len(features) < rows.shape[-1]:
+        rows = rows[..., features]
+    if len(rows) == 1:  # of one matrix and its transpose BLAS computes one half
+        return _Gram(diagonal, features, (rows[0].T @ rows[0])[None])
+    return _Gram(diagonal, features, np.swapaxes(rows, 1, 2) @ rows)
+
+
+def _mean(grams: list[_Gram], n_users: int, shift: float) -> _Gram:
+    """Return the mean of Gram matrices of all users."""
+    diagonal = np.sum([gram.diagonal.sum(axis=0, dtype=np.float64) for gram in grams], axis=0)
+    diagonal = diagonal / n_users
+    matrix = np.zeros((len(diagonal), len(diagonal)))
+    for gram in grams:
+        total = gram.matrices[0] if len(gram.matrices) == 1 else gram.matrices.sum(axis=0)
+        matrix[gram.features[:, None], gram.features] += total
+    known = np.unique(np.concatenate([gram.features for gram in grams]))
+    features = np.intersect1d(known, _weighty(diagonal[None], np.array([shift])))
+    matrix = matrix[features[:, None], features] / n_users
+    # The one ridge may be far smaller than those beside r: too small for single precision.
+    if shift >= 10.0 * SINGLE_RIDGE * diagonal.max(initial=0.0):
+        matrix = matrix.astype(np.float32)
+    return _Gram(diagonal[None], features, matrix[None])
 
 
 def inverse_factor(matrices: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
