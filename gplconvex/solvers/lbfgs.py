@@ -67,6 +67,9 @@ HALF = 0.5
 TRIALS = 20
 """Step lengths tried: half of them for the best, the others for one that is just downhill."""
 
+BLOCKED = 1e-3
+"""Part of what a step promised: a kink that leaves no more than this is met by `merge`."""
+
 HALVINGS = 60
 """Of a first step off a kink; beyond them it is lost in rounding."""
 
@@ -109,14 +112,18 @@ def solve_lbfgs(
         if new is None and objective.single:
             point = objective.in_double(point)
             continue
-        if new is None:
-            merged = objective.merge(point, step)
+        blocked = new is None or objective.is_blocked(point, new, step)
+        merged = objective.merge(point, step) if blocked else point
+        if new is None or merged is not point:
             if merged is point and fresh and not memory:
                 break  # not even a new metric sees a way down: rounding is all that is left
             memory.clear()
             point, metric = merged, None
             continue
         memory.add(new.models - point.models, new.gradient - point.gradient)
+        if blocked:  # by a kink that is not met yet: what is remembered leads there again and again
+            memory.clear()
+            metric = None
         point, fresh = objective.refined(new), False
         monitor.report(point.value, point.models[0], point.models[1:], point.slopes)
         if monitor.is_good_enough(objective.error(point) / first):
@@ -328,7 +335,8 @@ class _Objective:
         if found is None:
             return None
         value = self.value(*found)
-        if value > point.value + NOISE * (1.0 + abs(point.value)):
+        moved = bool((found[0] != point.models).any())
+        if not moved or value > point.value + NOISE * (1.0 + abs(point.value)):
             return None
         return self.at_jet(*found, point.tied, point.pinned, value)
 
@@ -392,6 +400,14 @@ class _Objective:
                 gradient[0] = 0.0
                 point = replace(moved, pinned=True, gradient=gradient)
         return self.untie(point)
+
+    def is_blocked(self, point: _Point, new: _Point, step: FloatArray) -> bool:
+        """Return whether a kink is in the way of a step, so that next to nothing was gained."""
+        if not 0.0 < self.regularizer.kink < math.inf:
+            return False
+        promised = -float(np.vdot(point.gradient, step))
+        gained = point.value - new.value
+        return gained <= BLOCKED * promised and promised > NOISE * (1.0 + abs(point.value))
 
     def merge(self, point: _Point, step: FloatArray) -> _Point:
         r"""Tie the users whose kink blocks a step.
