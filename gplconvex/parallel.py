@@ -19,6 +19,9 @@ BLOCK = 2**20
 PARALLEL = 2**22
 """Numbers from which on work is spread over the cores: below, starting threads costs more."""
 
+CHUNKS = 8
+"""Pieces of work a core: enough to share it out evenly, few enough to cost nothing."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,8 +31,11 @@ def map_on_cores(work: Callable[[Item], Result], items: Iterable[Item], size: in
     items = list(items)
     if len(items) == 1 or size < PARALLEL:
         return [work(item) for item in items]
+    length = -(-len(items) // (CHUNKS * CORES))
+    chunks = [items[start : start + length] for start in range(0, len(items), length)]
     with single_threaded_blas(), ThreadPoolExecutor(CORES) as pool:
-        return list(pool.map(work, items))
+        found = pool.map(lambda chunk: [work(item) for item in chunk], chunks)
+        return [result for results in found for result in results]
 
 
 def own_threads(n_items: int, size: int) -> AbstractContextManager[Any]:

@@ -50,8 +50,8 @@ from gplconvex.rounding import LARGEST, UNIT, gamma
 def lengths(u: FloatArray) -> FloatArray:
     """Return the Euclidean norms along the last axis, also where squares overflow or underflow."""
     found = np.asarray(np.sqrt(np.einsum("...i,...i->...", u, u)))
-    usual = (found > 1e-150) & (found < 1e150)
-    if not usual.all():
+    if not (found.size and found.min() > 1e-150 and found.max() < 1e150):
+        usual = (found > 1e-150) & (found < 1e150)
         largest = np.max(np.abs(u), axis=-1, initial=0.0)
         unit = np.where((largest > 0.0) & (largest < math.inf), largest, 1.0)
         scaled = unit * np.sqrt(np.sum((u / unit[..., None]) ** 2, axis=-1))

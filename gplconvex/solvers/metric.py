@@ -32,7 +32,7 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.data import is_sparse
 from gplconvex.local_losses import LocalLosses, Stack
-from gplconvex.parallel import CORES, map_on_cores
+from gplconvex.parallel import map_on_cores
 
 Single = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -227,11 +227,11 @@ class ArrowMetric:
     def _eliminate(self, right: Single, solved: Single) -> None:
         """Put the solutions of all free users' blocks in their places."""
 
-        def solve(first: int) -> None:
-            for users, columns, blocks in self._parts[first::CORES]:
-                solved[users, columns] = blocks.solve(right[users, columns])
+        def solve(users: npt.NDArray[np.int64], columns: slice, blocks: _Blocks) -> None:
+            solved[users, columns] = blocks.solve(right[users, columns])
 
-        map_on_cores(solve, range(CORES), sum(blocks.size for _, _, blocks in self._parts))
+        size = sum(blocks.size for _, _, blocks in self._parts)
+        map_on_cores(lambda part: solve(*part), self._parts, size)
 
     def _solve_gauge(self, b: FloatArray) -> FloatArray:
         """Solve where the Hessian of each loss is its ridge, for vectors (N + 1, d)."""

@@ -103,7 +103,7 @@ def _solve_jointly(
             return np.concatenate([step[None], *local]).reshape(1, -1)
 
         gradient = np.concatenate([(server + _sum(reports))[None], mismatch])
-        floor = 4.0 * UNIT * (norm(server) + math.fsum(lengths(reports) + lengths(gradients)))
+        floor = 16.0 * UNIT * (norm(server) + math.fsum(lengths(reports) + lengths(gradients)))
         return Jet(
             np.array([value]),
             gradient.reshape(1, -1),
@@ -175,7 +175,7 @@ def _solve_on_envelopes(
             # Where models part at a kink an envelope is flat, but never steeper than the local loss.
             np.diagonal(found.local_hessian, axis1=1, axis2=2).sum(axis=0)[None],
             found,
-            np.array([4.0 * UNIT * (norm(pull) + math.fsum(lengths(found.gradient)))]),
+            np.array([16.0 * UNIT * (norm(pull) + math.fsum(lengths(found.gradient)))]),
         )
 
     def report(points: FloatArray, jet: Jet[Smooth[Envelopes]]) -> bool:
