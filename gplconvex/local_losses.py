@@ -32,6 +32,9 @@ UNDERFLOW = 1e-150
 STACKED = 2**16
 """A user with at most this many numbers in x is copied into a stack; a larger one is not copied."""
 
+LARGEST_SINGLE = 1e18
+"""Inputs of up to this norm are copied to single precision, where squares of more overflow."""
+
 EXTENDED = 2**22
 """Numbers in x up to which certificates accumulate in extended precision: it has no BLAS."""
 
@@ -116,6 +119,7 @@ class Stack:
 
     # -- the same, where the predictors are known ----------------------------------------------------
 
+    @_OVERFLOW_IS_INFINITE
     def predictors(self, thetas: FloatArray, single: bool) -> FloatArray:
         """Return the predictors of all points, shape (B, m) or (B, m, K)."""
         if not single:
@@ -146,8 +150,8 @@ class Stack:
 
     @cached_property
     def single(self) -> Inputs:
-        """The inputs in single precision, if they are large and dense; otherwise as they are."""
-        if is_sparse(self.x) or self.size <= STACKED:
+        """The inputs in single precision, if they are many, dense, and within its range."""
+        if is_sparse(self.x) or self.size <= STACKED or self.input_norm.max() > LARGEST_SINGLE:
             return self.x
         return self.x.astype(np.float32)
 
@@ -396,6 +400,11 @@ class LocalLosses:
             for users in _groups(datasets)
         ]
         self.size = sum(stack.size for stack in self.stacks)
+
+    @property
+    def has_single(self) -> bool:
+        """Whether some inputs are there in single precision too."""
+        return any(stack.single is not stack.x for stack in self.stacks)
 
     def value(self, thetas: FloatArray) -> FloatArray:
         r"""Return every :math:`L_n(\theta_n)`, shape (N,)."""

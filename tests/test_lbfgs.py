@@ -123,6 +123,40 @@ def test_blocks_too_large_to_factor_are_replaced_by_their_diagonals(regularizer,
     assert_same_point(dense, diagonal)
 
 
+def test_single_precision_leaves_no_trace(monkeypatch):
+    """Far from the optimum the gradient is rounded more; what is returned is as good as ever."""
+    problem = wide(gc.Softmax(4, True), gc.SquaredL2(1.0), d=300, rows=250)
+    assert problem.local_losses.has_single
+    singles = []
+    gradients = lbfgs._Objective.gradients
+
+    def watched(self, jet, thetas):
+        singles.append(self.single)
+        return gradients(self, jet, thetas)
+
+    monkeypatch.setattr(lbfgs._Objective, "gradients", watched)
+    found = gc.solve(problem, method="lbfgs", tol=1e-12)
+    assert singles[0]
+    assert not singles[-1]
+    assert singles == sorted(singles, reverse=True)  # once in double precision, for good
+    monkeypatch.setattr(LocalLosses, "has_single", False)
+    double = gc.solve(problem, method="lbfgs", tol=1e-12)
+    assert found.status is double.status is gc.Status.OPTIMAL
+    assert_same_point(found, double)
+    loose = gc.solve(problem, method="lbfgs", tol=1e-3)  # certified by gradients in double, too
+    assert loose.status is gc.Status.OPTIMAL
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_inputs_beyond_single_precision_are_solved_in_double(scale):
+    problem = wide(gc.Logistic(), gc.SquaredL2(1.0), d=300, rows=250)
+    data = [gc.Dataset(one.x * scale, one.y) for one in problem.datasets]
+    other = gc.Problem(problem.loss, gc.SquaredL2(scale**2), data, 0.05 * scale**2)
+    found, scaled = (gc.solve(p, method="lbfgs") for p in (problem, other))
+    assert found.status is scaled.status is gc.Status.OPTIMAL
+    np.testing.assert_allclose(scaled.rho * scale, found.rho, rtol=1e-3, atol=1e-5)
+
+
 def test_counts_of_a_sampled_row_and_of_a_repeated_one_give_the_same_optimum():
     """Confident rows are sampled for the metric; the optimum knows nothing of that."""
     rng = np.random.default_rng(0)

@@ -194,7 +194,7 @@ class _Objective:
         self.regularizer = problem.regularizer
         self.nu = problem.nu
         self.monitor = monitor
-        self.single = True
+        self.single = self.losses.has_single
         p = math.prod(problem.shape)
         self.pull, self.anchor = np.zeros(p), np.zeros(p)
         self.leash: Regularizer | None = None

@@ -23,7 +23,7 @@ rest, where the Hessian is the ridge alone, is solved exactly.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,16 @@ class Coupling:
     ridge: FloatArray
     floor: float
 
+    def in_units(self, unit: float) -> Coupling:
+        """Return the same, with curvatures in other units."""
+        return replace(
+            self,
+            slopes=self.slopes / unit,
+            server=self.server / unit,
+            ridge=self.ridge / unit,
+            floor=self.floor / unit,
+        )
+
     def schur_terms(self) -> tuple[float, list[tuple[float, float]]]:
         """Return the weight of I and pairs (weight, shift) of the others in the inverse of S."""
         t, free = int(self.tied.sum()), ~self.tied
@@ -141,7 +151,6 @@ class ArrowMetric:
         coupling: Coupling,
         rng: np.random.Generator,
     ) -> None:
-        self._coupling = coupling
         loss = losses.stacks[0].loss
         self._has_gauge = loss.has_gauge
         d, self._columns = losses.stacks[0].matrix_shape
@@ -150,6 +159,12 @@ class ArrowMetric:
         mean_diagonal = np.zeros(losses.n_users)
         for stack, own in zip(losses.stacks, weights, strict=True):
             mean_diagonal[stack.users] = stack.gram_trace(own).mean(axis=1) / d
+        # In units of the largest curvature, so that squares stay within single precision.
+        largest = max(coupling.server, mean_diagonal.max(), coupling.slopes.max())
+        self._unit = float(max(largest, coupling.ridge.max())) or 1.0
+        coupling = self._coupling = coupling.in_units(self._unit)
+        weights = [own / self._unit for own in weights]
+        mean_diagonal /= self._unit
         ridges = np.maximum(coupling.ridge, np.minimum(coupling.floor, mean_diagonal))
         parts = [
             _Part(
@@ -195,7 +210,7 @@ class ArrowMetric:
 
     def solve(self, b: FloatArray) -> FloatArray:
         """Return the solution for a right side (N + 1, p), rho's row first; rows of tied users are 0."""
-        models = b.reshape(len(b), -1, self._columns)
+        models = b.reshape(len(b), -1, self._columns) / self._unit
         if not self._has_gauge:
             return self._solve_blocks(np.swapaxes(models, 1, 2)).swapaxes(1, 2).reshape(b.shape)
         level = models.mean(axis=2)
@@ -333,8 +348,8 @@ def _gram(part: _Part, dense: bool) -> _Gram:
         features = _weighty(diagonal, part.shifts)
         rows = rows[:, features]
         return _Gram(diagonal, features, (rows.T @ rows).toarray().astype(np.float32)[None])
-    rows = rows.astype(np.float32)
-    rows *= roots.astype(np.float32)[..., None]
+    # In these units no row times its root is large, whatever either is.
+    rows = (rows * roots.astype(rows.dtype)[..., None]).astype(np.float32, copy=False)
     diagonal = np.einsum("bmd,bmd->bd", rows, rows)
     features = _weighty(diagonal, part.shifts)
     if len(features) < rows.shape[-1]:
