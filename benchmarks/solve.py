@@ -276,9 +276,19 @@ def _least_squares(users: int, points: int, features: int) -> Row:
     del x, data
     solution, seconds = _native(problem)
     again = _native(problem)[1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = _peak_memory()
     gap = solution.certificate.relative_gap
     return f"{users} x {points} x {features}", seconds, again, peak, gap
+
+
+def _peak_memory() -> float:
+    """Return the peak of the memory of this process, GiB; nothing of that of its parent, on Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
+    lines = status.read_text(encoding="utf-8").splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return peak / 2**20
 
 
 # -- small problems ----------------------------------------------------------------------------------
