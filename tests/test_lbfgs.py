@@ -234,6 +234,25 @@ def test_ties_that_are_not_optimal_are_no_end():
     assert_same_point(newton, found)
 
 
+def test_a_kink_in_the_way_of_every_step_is_met():
+    """One user all but meets rho, and steps of which it leaves nothing must not go on for ever."""
+    rng = np.random.default_rng(6769)
+    loss = cases.ALL_LOSSES[rng.integers(len(cases.ALL_LOSSES))]
+    d, sizes = int(rng.integers(1, 9)), rng.integers(0, 21, size=rng.integers(1, 7))
+    data = [
+        gc.Dataset(rng.normal(size=(m, d)), cases.labels(loss, m, rng), rng.integers(1, 4, size=m))
+        for m in sizes
+    ]
+    lam = 10 ** rng.uniform(-1, 1)
+    _ = rng.uniform(), rng.integers(4)  # of another regularizer
+    problem = gc.Problem(loss, gc.L2(lam), data, 10 ** rng.uniform(-3, 1))
+    attacker = attackers(problem, rng)[2]
+    newton, found = (gc.solve(problem, attacker=attacker, method=m) for m in ("newton", "lbfgs"))
+    assert found.status is gc.Status.OPTIMAL
+    assert found.stats["iterations"] < 100
+    assert_same_point(newton, found)
+
+
 # -- warm starts -------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,9 @@ from gplconvex.rounding import UNIT
 from gplconvex.solvers.monitor import Monitor
 from gplconvex.solvers.solution import Raw
 
+FLOOR = 16.0
+"""Units of rounding of the reports, below which the sum of these is nothing but rounding."""
+
 
 def solve_newton(
     problem: Problem,
@@ -103,7 +106,7 @@ def _solve_jointly(
             return np.concatenate([step[None], *local]).reshape(1, -1)
 
         gradient = np.concatenate([(server + _sum(reports))[None], mismatch])
-        floor = 16.0 * UNIT * (norm(server) + math.fsum(lengths(reports) + lengths(gradients)))
+        floor = FLOOR * UNIT * (norm(server) + math.fsum(lengths(reports) + lengths(gradients)))
         return Jet(
             np.array([value]),
             gradient.reshape(1, -1),
@@ -175,7 +178,7 @@ def _solve_on_envelopes(
             # Where models part at a kink an envelope is flat, but never steeper than the local loss.
             np.diagonal(found.local_hessian, axis1=1, axis2=2).sum(axis=0)[None],
             found,
-            np.array([16.0 * UNIT * (norm(pull) + math.fsum(lengths(found.gradient)))]),
+            np.array([FLOOR * UNIT * (norm(pull) + math.fsum(lengths(found.gradient)))]),
         )
 
     def report(points: FloatArray, jet: Jet[Smooth[Envelopes]]) -> bool:
