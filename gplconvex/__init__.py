@@ -24,6 +24,7 @@ from gplconvex.errors import (
     UnrealizableGradientError,
     UnsupportedCombinationError,
 )
+from gplconvex.honest import honest_dataset, indifference_dataset
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
@@ -79,6 +80,8 @@ __all__ = [
     "check_lower_bound",
     "heart_disease",
     "heart_disease_regression",
+    "honest_dataset",
+    "indifference_dataset",
     "moreau_envelope",
     "poison",
     "realize_gradient",

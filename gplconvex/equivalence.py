@@ -24,13 +24,13 @@ import numpy.typing as npt
 
 from gplconvex.certificates import Certificate, Check, certify
 from gplconvex.domains import Domain, Unbounded
-from gplconvex.envelope import Envelopes, envelopes
 from gplconvex.errors import CertificateError, InvalidInputError, UnreachableTargetError
 from gplconvex.participants import GradientAttack, ModelAttack, check_plausible
 from gplconvex.problem import Problem, check_nu, check_problem
 from gplconvex.realization import LowerBound, Realization, check_lower_bound, realize_gradient
 from gplconvex.realization.exact import missing_gradient
 from gplconvex.regularizers import L2, lengths, norm, rounding_of
+from gplconvex.replies import Replies, replies
 from gplconvex.rounding import REALIZATION_RESIDUAL
 from gplconvex.solvers import solve
 
@@ -76,15 +76,10 @@ def required_gradient(problem: Problem, target: npt.ArrayLike) -> FloatArray:
     """
     check_problem(problem)
     target = problem.check_model("target", target)
-    return _needed(problem, target, _envelopes(problem, target))
+    return _needed(problem, target, replies(problem, target))
 
 
-def _envelopes(problem: Problem, rho: FloatArray) -> Envelopes:
-    anchors = np.tile(rho.ravel(), (problem.n_users, 1))
-    return envelopes(problem.local_losses, problem.regularizer, anchors)
-
-
-def _needed(problem: Problem, target: FloatArray, honest: Envelopes) -> FloatArray:
+def _needed(problem: Problem, target: FloatArray, honest: Replies) -> FloatArray:
     """Return minus the sum of the honest reports, if it is a gradient that r can have."""
     pull: FloatArray = np.sum(honest.gradient, axis=0).reshape(problem.shape)
     if not np.isfinite(pull).all():
@@ -202,6 +197,7 @@ def to_data(
     *,
     nu: float | None = None,
     domain: Domain = Unbounded(),
+    extra: int = 0,
 ) -> Realization:
     r"""Model to data: the fewest points with :math:`\sum\nabla\text{loss}(\theta) = g - 2\nu\theta`.
 
@@ -217,6 +213,8 @@ def to_data(
         The attacker's own ridge; default, the one that all users of the problem share.
     domain : Domain
         Where the inputs may lie; default `Unbounded`.
+    extra : int
+        How many points more than the fewest may be spent on smaller inputs.
 
     Returns
     -------
@@ -243,11 +241,17 @@ def to_data(
     check_problem(problem)
     theta = problem.check_model("theta", theta)
     g = problem.check_model("gradient", gradient)
-    return _realize(problem, theta, g, _attacker_nu(problem, nu), domain, 0.0)
+    return _realize(problem, theta, g, _attacker_nu(problem, nu), domain, extra)
 
 
 def _realize(
-    problem: Problem, theta: FloatArray, g: FloatArray, nu: float, domain: Domain, off: float
+    problem: Problem,
+    theta: FloatArray,
+    g: FloatArray,
+    nu: float,
+    domain: Domain,
+    extra: int,
+    off: float = 0.0,
 ) -> Realization:
     r"""Realize :math:`g - 2\nu\theta`, taken for zero where that is rounding, g being ``off``."""
     ridge = 2.0 * nu * theta
@@ -257,9 +261,26 @@ def _realize(
             f"the gradient to be realized overflows: |g| = {norm(g):.3g}, 2 nu |theta| = "
             f"{norm(ridge):.3g}. Choose a nearer target"
         )
-    if norm(h) <= off + rounding_of(g, ridge):
+    rounding = off + rounding_of(g, ridge)
+    if norm(h) <= rounding:
         h = np.zeros_like(h)
-    return realize_gradient(problem.loss, theta, h, domain)
+    if problem.loss.has_gauge:
+        h = _without_gauge(problem, h, nu, rounding)
+    return realize_gradient(problem.loss, theta, h, domain, extra=extra)
+
+
+def _without_gauge(problem: Problem, h: FloatArray, nu: float, rounding: float) -> FloatArray:
+    """Return H with rows that sum to 0, which all gradients of softmax have, if rounding allows."""
+    means = h.mean(axis=1, keepdims=True)
+    off = norm(means) * math.sqrt(h.shape[1])
+    if off > rounding + REALIZATION_RESIDUAL * norm(h):
+        raise InvalidInputError(
+            f"the rows of a softmax gradient sum to 0, but those of g - 2 nu theta have means up to "
+            f"{np.abs(means).max():.3g}: with nu = {nu:g} no data pull at what adding one number to "
+            f"all {h.shape[1]} classes changes. Center the target: "
+            "target - target.mean(axis=1, keepdims=True)"
+        )
+    return np.asarray(h - means)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -344,7 +365,8 @@ class Poisoning:
         check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
         missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
         # No points at all are right where h is the rounding of what the honest users report.
-        reports = _envelopes(self.poisoned, self.target).gradient[:-1]
+        models = np.stack([theta.ravel() for theta in self.thetas])
+        reports = self.poisoned.local_losses.gradient(models)[:-1]
         scale = norm(self.gradient) + norm(h - self.gradient) + math.fsum(lengths(reports))
         if not missing <= REALIZATION_RESIDUAL * scale:
             clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
@@ -359,6 +381,7 @@ def poison(
     *,
     nu: float | None = None,
     domain: Domain = Unbounded(),
+    extra: int = 0,
 ) -> Poisoning:
     r"""Return the smallest dataset with which one more participant makes ``target`` the optimum.
 
@@ -372,6 +395,8 @@ def poison(
         The attacker's own ridge; default, the one that all users of the problem share.
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
+    extra : int
+        How many points more than the fewest may be spent on smaller inputs.
 
     Returns
     -------
@@ -403,11 +428,11 @@ def poison(
     check_problem(problem)
     target = problem.check_model("target", target)
     ridge = _attacker_nu(problem, nu)
-    honest = _envelopes(problem, target)
+    honest = replies(problem, target)
     gradient = _needed(problem, target, honest)
     theta = to_model(problem, target, gradient)
     off = _rounding_of_pull(problem, honest)
-    realization = _realize(problem, theta, gradient, ridge, domain, off)
+    realization = _realize(problem, theta, gradient, ridge, domain, extra, off)
     poisoned = problem.with_user(realization.dataset, ridge)
     thetas = (*honest.theta.reshape(-1, *problem.shape), theta)
     certificate = certify(poisoned, target, thetas)
@@ -421,6 +446,7 @@ def reproduce_gradient(
     *,
     nu: float | None = None,
     domain: Domain = Unbounded(),
+    extra: int = 0,
 ) -> Poisoning:
     r"""Return the smallest dataset whose owner, following the protocol, reports ``gradient`` at rho.
 
@@ -436,6 +462,8 @@ def reproduce_gradient(
         The attacker's own ridge; default, the one that all users of the problem share.
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
+    extra : int
+        How many points more than the fewest may be spent on smaller inputs.
 
     Returns
     -------
@@ -467,12 +495,12 @@ def reproduce_gradient(
     g = problem.check_model("gradient", gradient)
     ridge = _attacker_nu(problem, nu)
     theta = to_model(problem, rho, g)
-    realization = to_data(problem, theta, g, nu=ridge, domain=domain)
+    realization = to_data(problem, theta, g, nu=ridge, domain=domain, extra=extra)
     poisoned = problem.with_user(realization.dataset, ridge)
-    replies = _envelopes(problem, rho).theta.reshape(-1, *problem.shape)
+    honest = replies(problem, rho).theta.reshape(-1, *problem.shape)
     alone = Problem(problem.loss, problem.regularizer, [realization.dataset], ridge)
     certificate = certify(alone, rho, [theta], attacker=GradientAttack(-g))
-    return _poisoning(realization, rho, g, theta, poisoned, (*replies, theta), certificate)
+    return _poisoning(realization, rho, g, theta, poisoned, (*honest, theta), certificate)
 
 
 def _poisoning(
@@ -500,7 +528,7 @@ def _poisoning(
     )
 
 
-def _rounding_of_pull(problem: Problem, honest: Envelopes) -> float:
+def _rounding_of_pull(problem: Problem, honest: Replies) -> float:
     """Return how far the computed pull may be from the exact one, reply by reply."""
     exact, rounding = problem.local_losses.certified_gradient(honest.theta)
     return 4.0 * math.fsum(rounding + lengths(honest.gradient - exact))

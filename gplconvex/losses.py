@@ -31,7 +31,7 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from gplconvex._types import FloatArray, Inputs, RealArray
 from gplconvex.data import Dataset, is_sparse
-from gplconvex.errors import InvalidInputError
+from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
 from gplconvex.rounding import SIMPLEX, UNIT
 
 
@@ -102,6 +102,18 @@ class Loss(ABC):
     def cvxpy_sum(self, design: Any, y: FloatArray, counts: Any, theta: Any) -> Any:
         r"""Return :math:`\sum_i c_i\,\varphi(\theta^\top x_i, y_i)`, up to a constant, for cvxpy."""
         return counts @ self.cvxpy_value(design @ theta, y)
+
+    def draw_labels(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        r"""Return a label of every point, drawn from the model that the loss is the likelihood of.
+
+        .. math:: P(y \mid z) = m(y)\, e^{-\varphi(z, y)}, \qquad m \text{ free of } z.
+
+        Then the residual has mean 0 and variance :math:`E\,\varphi''(z, y)`. A loss that is no
+        negative log-likelihood leaves this out.
+        """
+        raise UnsupportedCombinationError(
+            f"{self!r} says nothing about how labels arise: define draw_labels in its class"
+        )
 
     # -- what follows from it ----------------------------------------------------------------------
 
@@ -265,6 +277,10 @@ class LeastSquares(Loss):
         """Return 1 and 1."""
         return np.ones_like(low), np.ones_like(low)
 
+    def draw_labels(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Return z plus standard normal noise."""
+        return z + rng.standard_normal(z.shape)
+
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`(z - y)^2 / 2` for cvxpy."""
         import cvxpy as cp
@@ -332,11 +348,19 @@ class Logistic(Loss):
         nearest = np.clip(0.0, low, high)
         return self.curvature(farthest, y), self.curvature(nearest, y)
 
+    def draw_labels(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        r"""Return +1 with probability :math:`\sigma(z)`, otherwise -1."""
+        return np.where(rng.random(z.shape) < expit(z), 1.0, -1.0)
+
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`\log(1 + e^{-y z})` for cvxpy."""
         import cvxpy as cp
 
         return cp.logistic(-cp.multiply(y, z))
+
+
+MOST_COUNTED = 1e15
+"""The largest mean of a count that is drawn: beyond 2^53, float64 no longer holds every integer."""
 
 
 @dataclass(frozen=True)
@@ -391,6 +415,16 @@ class Poisson(Loss):
     ) -> tuple[FloatArray, FloatArray]:
         """Return the curvature at the two ends."""
         return self.curvature(low, y), self.curvature(high, y)
+
+    def draw_labels(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        r"""Return a count with mean :math:`e^z`, which must be one that float64 can hold."""
+        mean = self.curvature(z, z)
+        if not (mean <= MOST_COUNTED).all():
+            raise InvalidInputError(
+                f"no count with mean exp(z) can be drawn at z = {z.max():.6g}: float64 holds means up "
+                f"to {MOST_COUNTED:g}, z up to {math.log(MOST_COUNTED):.3g}. Scale theta down"
+            )
+        return rng.poisson(mean).astype(np.float64)
 
     def cvxpy_value(self, z: Any, y: FloatArray) -> Any:
         r"""Return :math:`e^z - y z` for cvxpy."""
@@ -548,6 +582,11 @@ class Softmax(Loss):
         variance *= 1.0 + UNIT * (64.0 + 8.0 * np.where(np.isfinite(nearest), np.abs(nearest), 0.0))
         greatest = np.minimum(0.5, 2.0 * np.max(variance, axis=-1, initial=0.0))
         return np.zeros_like(greatest), greatest
+
+    def draw_labels(self, z: FloatArray, rng: np.random.Generator) -> FloatArray:
+        r"""Return a class, k with probability :math:`p_k(z)`: the largest logit plus Gumbel noise."""
+        largest = np.argmax(z + rng.gumbel(size=z.shape), axis=-1)
+        return np.asarray(largest, dtype=np.float64)
 
     def _log_odds(self, own: FloatArray, others: FloatArray) -> FloatArray:
         """Return the log-odds of each class, from its own logit and those of the others."""

@@ -54,6 +54,8 @@ def derivatives(loss: gc.Loss, z: Any, y: Any) -> tuple[Any, Any, Any]:
     """Value and first two derivatives of the loss of one point."""
     if isinstance(loss, gc.LeastSquares):
         return (z - y) ** 2 / 2, z - y, mpmath.mpf(1)
+    if isinstance(loss, gc.Poisson):
+        return mpmath.exp(z) - y * z, mpmath.exp(z) - y, mpmath.exp(z)
     likely = 1 / (1 + mpmath.exp(-y * z))
     unlikely = 1 / (1 + mpmath.exp(y * z))
     return mpmath.log1p(mpmath.exp(-y * z)), -y * unlikely, likely * unlikely
@@ -61,12 +63,31 @@ def derivatives(loss: gc.Loss, z: Any, y: Any) -> tuple[Any, Any, Any]:
 
 def gradient_sum(loss: gc.Loss, data: gc.Dataset, theta: Any) -> Vector:
     """The sum over the points of a dataset of the gradients of their losses."""
+    if isinstance(loss, gc.Softmax):
+        return softmax_gradient_sum(loss, data, np.asarray(theta))
     model = exact(theta)
     total = [mpmath.mpf(0)] * len(model)
     for x, y, count in points(loss, data):
         weight = count * derivatives(loss, inner(x, model), y)[1]
         total = [t + weight * v for t, v in zip(total, x, strict=True)]
     return total
+
+
+def softmax_gradient_sum(loss: gc.Softmax, data: gc.Dataset, theta: np.ndarray) -> Vector:
+    """The entries, row by row, of the sum of x (softmax(theta^T x) - y)^T."""
+    columns = [exact(column) for column in theta.T]
+    total = [[mpmath.mpf(0)] * loss.n_classes for _ in theta]
+    for x, y, count in zip(data.x, data.y, data.counts, strict=True):
+        inputs = exact(x) + [mpmath.mpf(1)] * loss.intercept
+        z = [inner(inputs, column) for column in columns]
+        powers = [mpmath.exp(value - max(z)) for value in z]
+        label = exact(y) if np.ndim(y) else [mpmath.mpf(int(k == y)) for k in range(len(z))]
+        q = [p / mpmath.fsum(powers) - b for p, b in zip(powers, label, strict=True)]
+        total = [
+            [t + int(count) * a * w for t, w in zip(row, q, strict=True)]
+            for row, a in zip(total, inputs, strict=True)
+        ]
+    return [value for row in total for value in row]
 
 
 def relative_residual(loss: gc.Loss, data: gc.Dataset, theta: Any, h: Any) -> float:

@@ -13,7 +13,7 @@ LOSSES = (
     gc.Logistic(),
     gc.Logistic(intercept=True),
 )
-"""The losses for which data with a given gradient can be built."""
+"""The losses whose data with a given gradient are as few as the lower bound."""
 
 MORE_LOSSES = (
     gc.Poisson(),
@@ -21,7 +21,7 @@ MORE_LOSSES = (
     gc.Softmax(3),
     gc.Softmax(4, intercept=True),
 )
-"""The others: they are solved and certified."""
+"""The others, with vectors for predictors or unbounded curvature."""
 
 ALL_LOSSES = (*LOSSES, *MORE_LOSSES)
 
@@ -70,12 +70,13 @@ def problems(
     loss: st.SearchStrategy[gc.Loss] | None = None,
     regularizer: st.SearchStrategy[gc.Regularizer] | None = None,
     max_features: int = 8,
+    min_features: int = 1,
     max_users: int = 6,
     max_rows: int = 20,
 ) -> gc.Problem:
     """A problem of 1-6 users with 1-8 features, uneven sizes, empty users and counts included."""
     chosen = draw(losses() if loss is None else loss)
-    d = draw(st.integers(1, max_features))
+    d = draw(st.integers(min_features, max_features))
     sizes = draw(st.lists(st.integers(0, max_rows), min_size=1, max_size=max_users))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     datasets = [
@@ -95,10 +96,15 @@ def models(draw: st.DrawFn, shape: tuple[int, ...], scale: float = 3.0) -> np.nd
     return scale * rng.normal(size=shape)
 
 
+def centred(problem: gc.Problem, model: np.ndarray) -> np.ndarray:
+    """The model without what adding one number to all classes changes: no data pull at that."""
+    return model - model.mean(axis=1, keepdims=True) if problem.loss.has_gauge else model
+
+
 @st.composite
 def reports(draw: st.DrawFn, problem: gc.Problem, most: float = 0.95) -> np.ndarray:
     """A plausible report: of norm at most ``most`` times the radius of Grad, and at most 10."""
-    direction = draw(models(problem.shape, 1.0))
+    direction = centred(problem, draw(models(problem.shape, 1.0)))
     length = draw(st.floats(0.01, most)) * min(problem.regularizer.radius, 10.0)
     return direction * (length / np.linalg.norm(direction))
 
@@ -107,7 +113,7 @@ def reports(draw: st.DrawFn, problem: gc.Problem, most: float = 0.95) -> np.ndar
 def reachable_targets(draw: st.DrawFn, problem: gc.Problem) -> np.ndarray:
     """A reachable target: where the honest users settle against some plausible report."""
     attack = gc.GradientAttack(draw(reports(problem)))
-    return gc.solve(problem, attacker=attack).require_optimal().rho
+    return centred(problem, gc.solve(problem, attacker=attack).require_optimal().rho)
 
 
 def example(loss, regularizer, nu=0.3, users=3, rows=10, d=2, seed=0) -> gc.Problem:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gplconvex as gc
@@ -17,6 +17,7 @@ from tests import oracles_realization as oracle
 from tests import strategies as cases
 
 LOSSES = cases.LOSSES
+ALL_LOSSES = cases.ALL_LOSSES
 KINDS = {
     "squared-l2": gc.SquaredL2(0.6),
     "l2": gc.L2(2.0),
@@ -40,9 +41,10 @@ def users(
 
 def near_target(problem: gc.Problem, seed: int, size: float = 0.6) -> np.ndarray:
     """Where honest users settle against a report of that part of the radius (or of 5)."""
-    g = np.random.default_rng(seed).normal(size=problem.shape)
+    g = cases.centred(problem, np.random.default_rng(seed).normal(size=problem.shape))
     g *= size * min(problem.regularizer.radius, 5.0) / np.linalg.norm(g)
-    return gc.solve(problem, attacker=gc.GradientAttack(g)).require_optimal().rho
+    settled = gc.solve(problem, attacker=gc.GradientAttack(g)).require_optimal().rho
+    return cases.centred(problem, settled)
 
 
 def reach(attack: gc.Poisoning, **options: Any) -> tuple[float, float]:
@@ -92,8 +94,45 @@ def test_the_poisoned_optimum_is_the_target(data: st.DataObject) -> None:
     assert bound <= 3e-8 * (1.0 + norm(target))
 
 
+@settings(max_examples=30)
+@given(st.sampled_from(cases.MORE_LOSSES), st.data())
+def test_the_poisoned_optimum_is_the_target_for_counts_and_classes(
+    loss: gc.Loss, data: st.DataObject
+) -> None:
+    problem = data.draw(cases.problems(loss=st.just(loss), min_features=3, max_users=3))
+    target = data.draw(cases.reachable_targets(problem))
+    attack = gc.poison(problem, target)
+    check_points(attack, problem)
+    gc.verify(attack.certificate, attack.poisoned, attack.target, attack.thetas)
+    assert attack.certificate.distance <= 1e-8 * (1.0 + norm(target))
+    distance, bound = reach(attack)
+    assert distance <= bound
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(cases.MORE_LOSSES), st.data())
+def test_reports_are_reproduced_for_counts_and_classes(loss: gc.Loss, data: st.DataObject) -> None:
+    problem = data.draw(cases.problems(loss=st.just(loss), min_features=3, max_users=2))
+    rho = cases.centred(problem, data.draw(cases.models(problem.shape, 1.0)))
+    g = data.draw(cases.reports(problem, most=0.99))
+    attack = gc.reproduce_gradient(problem, rho, g)
+    check_points(attack, problem)
+    reply = gc.moreau_envelope(attack.poisoned, problem.n_users, rho)
+    assert norm(reply.gradient - g) <= 1e-9 * norm(g)
+
+
+def test_a_target_off_the_center_of_the_classes_is_refused() -> None:
+    """With nu > 0 honest users pull at what adding one number to all classes changes; data do not."""
+    problem = users(gc.Softmax(3), gc.SquaredL2(1.0), 0)
+    target = near_target(problem, 1) + 0.5
+    with pytest.raises(gc.InvalidInputError, match="Center the target"):
+        gc.poison(problem, target)
+    free = users(gc.Softmax(3), gc.SquaredL2(1.0), 0, nu=0.0)
+    check_points(gc.poison(free, target), free)
+
+
 @pytest.mark.parametrize("regularizer", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=repr)
 def test_another_solver_finds_the_target_too(loss: gc.Loss, regularizer: gc.Regularizer) -> None:
     problem = users(loss, regularizer, 1)
     attack = gc.poison(problem, near_target(problem, 2))
@@ -119,7 +158,7 @@ def test_exact_arithmetic_finds_the_target_too(loss: gc.Loss) -> None:
 @given(st.data())
 def test_an_honest_user_with_the_points_reports_the_gradient(data: st.DataObject) -> None:
     problem = data.draw(cases.problems(max_users=2))
-    rho = data.draw(cases.models(problem.shape))
+    rho = cases.centred(problem, data.draw(cases.models(problem.shape)))
     g = data.draw(cases.reports(problem, most=0.999))
     attack = gc.reproduce_gradient(problem, rho, g)
     check_points(attack, problem)
@@ -134,11 +173,13 @@ def test_an_honest_user_with_the_points_reports_the_gradient(data: st.DataObject
 
 def test_the_report_of_other_points_differs() -> None:
     """Negative control: one label moved, and the report is another."""
-    for loss in LOSSES:
+    for loss in ALL_LOSSES:
         for regularizer in KINDS.values():
             problem = users(loss, regularizer, 3)
-            rho = np.random.default_rng(0).normal(size=problem.shape)
-            g = np.full(problem.shape, 0.3)
+            rho = cases.centred(problem, np.random.default_rng(0).normal(size=problem.shape))
+            g = cases.centred(
+                problem, 0.3 * np.eye(*(*problem.shape, 1)[:2]).reshape(problem.shape)
+            )
             attack = gc.reproduce_gradient(problem, rho, g)
             changed = problem.with_user(tampered(attack.dataset, loss), 0.1)
             reply = gc.moreau_envelope(changed, problem.n_users, rho)
@@ -200,6 +241,8 @@ def tampered(data: gc.Dataset, loss: gc.Loss) -> gc.Dataset:
     """The dataset with one label of one point changed (the other copies of it keep theirs)."""
     y = data.y.copy()
     other = -y[:1] if isinstance(loss, gc.Logistic) else y[:1] + 1.0
+    if isinstance(loss, gc.Softmax):
+        other %= loss.n_classes
     if data.counts[0] == 1:
         return gc.Dataset(data.x, np.append(other, y[1:]), data.counts)
     counts = [data.counts[0] - 1, *data.counts[1:], 1]
@@ -413,7 +456,7 @@ def test_an_attacker_who_behaves_as_if_without_data_needs_none(loss: gc.Loss) ->
     """h = g - 2 nu theta = 0: the report of a user who owns nothing."""
     regularizer = gc.SquaredL2(0.5)
     problem = users(loss, regularizer, 2)
-    rho = np.random.default_rng(0).normal(size=problem.shape)
+    rho = cases.centred(problem, np.random.default_rng(0).normal(size=problem.shape))
     empty = gc.Dataset.empty(3)
     for nu in (0.0, 0.1, 2.0):
         alone = gc.moreau_envelope(problem.with_user(empty, nu), problem.n_users, rho)
@@ -440,7 +483,7 @@ def test_the_honest_optimum_as_target() -> None:
 @pytest.mark.parametrize("nu", [0.0, 1e-6, 0.5, 30.0])
 @pytest.mark.parametrize("regularizer", KINDS.values(), ids=KINDS.keys())
 def test_the_attacker_may_have_a_ridge_of_its_own(regularizer: gc.Regularizer, nu: float) -> None:
-    for loss in LOSSES:
+    for loss in ALL_LOSSES:
         problem = users(loss, regularizer, 1, nu=(0.1, 0.2, 0.3))
         target = near_target(problem, 2)
         attack = gc.poison(problem, target, nu=nu)

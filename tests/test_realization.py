@@ -663,7 +663,7 @@ def test_what_has_no_construction_says_so() -> None:
         def curvature_bounds(self, low: Any, high: Any, y: Any) -> Any:
             return low, high
 
-    with pytest.raises(gc.UnsupportedCombinationError, match="LeastSquares and Logistic"):
+    with pytest.raises(gc.UnsupportedCombinationError, match="Poisson and Softmax"):
         gc.realize_gradient(Cubic(), [1.0], [1.0])
     with pytest.raises(gc.UnsupportedCombinationError, match="Unbounded"):
         gc.realize_gradient(SQUARES, [1.0], [1.0], Halfspace())

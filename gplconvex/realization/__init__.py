@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,20 +12,28 @@ from gplconvex.certificates import Check
 from gplconvex.data import float_array
 from gplconvex.domains import Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
-from gplconvex.losses import LeastSquares, Logistic, Loss
+from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
+from gplconvex.realization.poisson import realize_poisson
 from gplconvex.realization.result import Realization
-from gplconvex.rounding import LARGEST
+from gplconvex.realization.softmax import realize_softmax
+from gplconvex.regularizers import norm
+from gplconvex.rounding import LARGEST, REALIZATION_RESIDUAL
 
 __all__ = ["LowerBound", "Realization", "check_lower_bound", "realize_gradient"]
 
 
 def realize_gradient(
-    loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Domain = Unbounded()
+    loss: Loss,
+    theta: npt.ArrayLike,
+    gradient: npt.ArrayLike,
+    domain: Domain = Unbounded(),
+    *,
+    extra: int = 0,
 ) -> Realization:
-    r"""Return the smallest dataset whose loss has the given gradient at ``theta``.
+    r"""Return a smallest dataset, or nearly so, whose loss has the given gradient at ``theta``.
 
     .. math:: \text{fewest points } (x_i, y_i) \text{ of the domain with }
               \sum_i \nabla_\theta\, \varphi(\theta^\top x_i, y_i) = h.
@@ -34,13 +44,16 @@ def realize_gradient(
     Parameters
     ----------
     loss : Loss
-        `LeastSquares` or `Logistic`, with or without intercept.
-    theta : array_like, shape (d,) or (d + 1,)
-        The model; with an intercept that is its last entry.
+        `LeastSquares`, `Logistic`, `Poisson` or `Softmax`, with or without intercept.
+    theta : array_like, shape (d,), (d + 1,), (d, K) or (d + 1, K)
+        The model; with an intercept that is its last row.
     gradient : array_like, same shape
-        The wanted gradient h.
+        The wanted gradient h. For softmax its rows sum to 0, as those of every gradient.
     domain : Domain
         Where the inputs may lie; default `Unbounded`.
+    extra : int
+        For `Logistic` and `Softmax`: how many points more than the fewest may be spent on smaller
+        inputs.
 
     Returns
     -------
@@ -51,21 +64,27 @@ def realize_gradient(
     Raises
     ------
     InvalidInputError
-        For shapes that disagree or numbers that are not finite.
+        For shapes that disagree, numbers that are not finite, or a softmax gradient with a row that does
+        not sum to 0.
     UnrealizableGradientError
-        If more than 2^53 points are needed; or if, with an intercept and all other coefficients of
-        theta zero, no number of points up to 10^6 has this gradient.
+        If more than 2^53 points are needed; if, with an intercept and all other coefficients of
+        theta zero, no number of points up to 10^6 has this gradient (logistic and Poisson); or if no
+        points that float64 can hold were found (softmax with classes that are nearly identical).
     UnsupportedCombinationError
-        For a loss or a domain without a construction.
+        For a loss or a domain without a construction, or ``extra`` where it has no use.
     CertificateError
         If the problem is so badly conditioned that no float64 points reach the residual.
 
     Notes
     -----
-    Source: T3.2 and T3.3. Least squares needs one point (two if only the intercept's entry of h is
-    zero). Logistic regression without intercept needs exactly
+    Source: T3.2 to T3.4. Least squares and Poisson regression need one point (two where an intercept
+    leaves it no freedom). Logistic regression without intercept needs exactly
     :math:`\max(1, \lceil -\theta^\top h / \kappa \rceil)` points, :math:`\kappa = W(1/e)`: a point
-    can lower :math:`\theta^\top` gradient by at most kappa.
+    can lower :math:`\theta^\top` gradient by at most kappa. For softmax the lower bound is
+    :math:`\max(\mathrm{rank}\,H, \lceil -\langle\Theta, H\rangle/\kappa_K\rceil)`,
+    :math:`\kappa_K = W((K-1)/e)`, more if the intercept's row demands more; if the centred coefficients
+    have rank K - 1, at most 2 K + 2 points more are shipped. Labels are classes, but for coefficients of
+    lower rank, where they may have to be distributions; the bound holds for those as well.
 
     Examples
     --------
@@ -77,9 +96,10 @@ def realize_gradient(
     """
     if not isinstance(loss, Loss):
         raise InvalidInputError(f"loss must be a Loss such as Logistic(); got {loss!r}")
-    if not isinstance(loss, (LeastSquares, Logistic)):
+    if not isinstance(loss, (LeastSquares, Logistic, Poisson, Softmax)):
         raise UnsupportedCombinationError(
-            f"no construction is known for the loss {loss!r}: LeastSquares and Logistic have one"
+            f"no construction is known for the loss {loss!r}: LeastSquares, Logistic, Poisson and "
+            "Softmax have one"
         )
     theta = _model("theta", theta, loss)
     h = _model("gradient", gradient, loss)
@@ -91,11 +111,14 @@ def realize_gradient(
         raise UnsupportedCombinationError(
             f"no construction for the domain {domain!r}: use Unbounded()"
         )
-    found = (
-        realize_least_squares(loss, theta, h)
-        if isinstance(loss, LeastSquares)
-        else realize_logistic(loss, theta, h)
-    )
+    if not (isinstance(extra, (int, np.integer)) and not isinstance(extra, bool) and extra >= 0):
+        raise InvalidInputError(f"extra must be an integer from 0; got {extra!r}")
+    if extra and not isinstance(loss, (Logistic, Softmax)):
+        raise UnsupportedCombinationError(
+            f"extra points have no use for the loss {loss!r}, whose single points are realized as "
+            "they are: leave extra out"
+        )
+    found = _realized(loss, theta, h, int(extra))
     outside = int(np.sum(~domain.contains(found.dataset.x)))
     if outside:
         clause = Check(
@@ -105,11 +128,39 @@ def realize_gradient(
     return found
 
 
+def _realized(loss: Loss, theta: FloatArray, h: FloatArray, extra: int) -> Realization:
+    if isinstance(loss, LeastSquares):
+        return realize_least_squares(loss, theta, h)
+    if isinstance(loss, Poisson):
+        return realize_poisson(loss, theta, h)
+    if isinstance(loss, Softmax):
+        return realize_softmax(loss, theta, _balanced(h), extra)
+    return realize_logistic(cast("Logistic", loss), theta, h, extra)
+
+
+def _balanced(h: FloatArray) -> FloatArray:
+    """Return H with rows that sum to 0, if they do up to the residual that is allowed anyway."""
+    sums = h.sum(axis=1)
+    if norm(sums) > 0.1 * REALIZATION_RESIDUAL * norm(h):
+        row = int(np.argmax(np.abs(sums)))
+        raise InvalidInputError(
+            f"each row of a softmax gradient sums to 0, since residuals do; row {row} of gradient, "
+            f"{h[row].tolist()}, sums to {sums[row]:.6g}. Subtract the mean of every row, or check "
+            "that rows are features and columns are classes"
+        )
+    return np.asarray(h - h.mean(axis=1, keepdims=True))
+
+
 def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:
     array = float_array(name, values)
-    if array.ndim != 1 or array.size < 1 + loss.intercept:
-        wanted = "(d + 1,), d features and the intercept," if loss.intercept else "(d,)"
-        raise InvalidInputError(f"{name} must have shape {wanted} with d >= 1; got {array.shape}")
+    n_features = (len(array) if array.ndim else 0) - loss.intercept
+    if n_features < 1 or array.shape != loss.shape(n_features):
+        rows = "d + 1, d features and the intercept" if loss.intercept else "d"
+        classes = "" if len(loss.shape(1)) == 1 else f", columns {loss.shape(1)[1]} classes"
+        raise InvalidInputError(
+            f"{name} must have a number for each of its coefficients, rows {rows}{classes}, d >= 1; got "
+            f"shape {array.shape}"
+        )
     if not np.isfinite(array).all():
         raise InvalidInputError(f"{name} must be finite; got {array.tolist()}")
     if np.max(np.abs(array)) > LARGEST:

@@ -30,11 +30,11 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_expit
 
 from gplconvex._types import FloatArray
-from gplconvex.certificates import Check
 from gplconvex.data import Dataset
-from gplconvex.errors import CertificateError, UnrealizableGradientError
+from gplconvex.errors import UnrealizableGradientError
 from gplconvex.losses import Logistic
 from gplconvex.realization.exact import relative_residual
+from gplconvex.realization.inputs import smallest_inputs
 from gplconvex.realization.lower_bound import (
     KAPPA,
     MOST_RESIDUALS,
@@ -46,7 +46,7 @@ from gplconvex.realization.lower_bound import (
     omega,
     single_point_mismatch,
 )
-from gplconvex.realization.result import Realization, finish
+from gplconvex.realization.result import Realization, finish, ship
 from gplconvex.regularizers import norm
 from gplconvex.rounding import POLISHED, REALIZATION_RESIDUAL, UNIT
 
@@ -56,34 +56,40 @@ P_STAR = KAPPA / (1.0 + KAPPA)
 EPS = 2.0 * UNIT
 """The spacing of float64 at 1, the least relative tolerance of a root."""
 
+NUMBERS = 8
+"""Numbers of points that are tried where more than the fewest are allowed."""
+
 LEAST_LOG = 700.0
 """Residuals stay above exp(-700), within the range of float64."""
 
 
-def realize_logistic(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realization:
-    """Return the fewest logistic points whose gradient at ``theta`` is ``h``."""
+def realize_logistic(
+    loss: Logistic, theta: FloatArray, h: FloatArray, extra: int = 0
+) -> Realization:
+    """Return the fewest logistic points whose gradient at ``theta`` is ``h``, or ``extra`` more."""
     n_features = theta.size - loss.intercept
     if not h.any():
         return finish(loss, theta, h, Dataset.empty(n_features), LowerBound(0, "zero"))
     if not loss.intercept:
-        return _without_intercept(loss, theta, h)
+        return _without_intercept(loss, theta, h, extra)
     if not theta[:-1].any():
         return _constant_predictor(loss, theta, h)
-    return _with_intercept(loss, theta, h)
+    fewest = _with_intercept(loss, theta, h)
+    return _smaller(loss, theta, h, extra, fewest) if extra else fewest
 
 
 # -- without intercept -------------------------------------------------------------------------------
 
 
-def _without_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realization:
+def _without_intercept(loss: Logistic, theta: FloatArray, h: FloatArray, extra: int) -> Realization:
     r"""K copies of :math:`x = -c h`, y = +1, with :math:`k c\,\sigma(c\,s) = 1`."""
     s, off = dot(theta, h)
     # Rounded down: a bound must hold, and at a tie the construction below meets it.
     needed = -(s + off) / KAPPA * (1.0 - 8.0 * UNIT)
     _require_countable(needed, s, theta)
     k = max(1, math.ceil(needed))
-    c = _copies_scale(k, s)
-    data = Dataset(-c * h[None, :], [1.0], [k])
+    c = _copies_scale(k + extra, s)
+    data = Dataset(-c * h[None, :], [1.0], [k + extra])
     proof = LowerBound(k, "direction", -theta, KAPPA) if k > 1 else LowerBound(1, "nonzero")
     return finish(loss, theta, h, data, proof)
 
@@ -145,6 +151,25 @@ def _with_intercept(loss: Logistic, theta: FloatArray, h: FloatArray) -> Realiza
         note = "one point would do in exact arithmetic, but not in float64; two points are shipped"
         return finish(loss, theta, h, data, LowerBound(1, "nonzero"), note)
     return finish(loss, theta, h, data, _prove(k, h0, s + off, sign, theta))
+
+
+def _smaller(
+    loss: Logistic, theta: FloatArray, h: FloatArray, extra: int, fewest: Realization
+) -> Realization:
+    """Return, with up to ``extra`` points more, those whose largest input is smallest."""
+    s, h0 = dot(theta, h)[0], abs(float(h[-1]))
+    sign = -1.0 if h[-1] < 0.0 else 1.0
+    k, best = fewest.n_points, fewest
+    for n in sorted({max(2, k + math.ceil(extra * i / NUMBERS)) for i in range(1, NUMBERS + 1)}):
+        if n <= h0:
+            continue
+        for groups in _splits(n, h0, s):
+            data = _inputs(theta, h, sign, groups)
+            residual = relative_residual(loss, data, theta, h)
+            smaller = np.abs(data.x).max() < np.abs(best.dataset.x).max()
+            if smaller and residual <= REALIZATION_RESIDUAL:
+                best = ship(data, residual, fewest.proof)
+    return best
 
 
 def _fewest_points(h0: float, s: float) -> int:
@@ -370,28 +395,11 @@ def _best_direction(
 
 
 def _inputs(theta: FloatArray, h: FloatArray, sign: float, groups: list[_Group]) -> Dataset:
-    r"""Return points with the given residuals and predictors whose gradients sum to h.
-
-    :math:`x_i = \frac{z_i - b}{|\tilde\theta|^2}\tilde\theta + \frac{w_i}{\sum_l c_l w_l^2} h_\perp`:
-    the smallest inputs that do it.
-    """
-    slope, b = theta[:-1], float(theta[-1])
+    """Return points with the given residuals and predictors whose gradients sum to h."""
     counts = np.array([group.count for group in groups])
     w = sign * np.array([group.w for group in groups])
     z = sign * np.array([group.z for group in groups])
-    length = norm(slope)
-    unit = slope / length
-    across = h[:-1] - unit * float(unit @ h[:-1])
-    scaled = w / np.max(np.abs(w))
-    with np.errstate(over="ignore"):
-        x = np.outer((z - b) / length, unit)
-        x += np.outer(scaled / float(counts @ scaled**2), across / np.max(np.abs(w)))
-    largest = float(np.max(np.abs(x)))
-    if not largest < math.inf:
-        clause = Check(
-            "largest input", largest, math.inf, "<", "theta is too small for its intercept"
-        )
-        raise CertificateError("the realized points overflow:", checks=[clause])
+    x = smallest_inputs(theta, h, w, z, counts)
     return Dataset(x, np.where(np.signbit(w), 1.0, -1.0), counts)
 
 

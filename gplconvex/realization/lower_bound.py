@@ -6,9 +6,11 @@ dataset with gradient h at theta satisfies
 .. math:: \sum_i z_i w_i = \theta^\top h =: s \qquad\text{and, with an intercept,}\qquad
           \sum_i w_i = h_0,
 
-and for the logistic loss :math:`z_i w_i = f(|w_i|)` with :math:`f(p) = p \log\frac{p}{1-p}`, strictly
-convex on (0, 1), whose conjugate is :math:`f^*(\tau) = \omega(\tau - 1)`, Wright's omega function
-(:math:`\omega + \log\omega = \tau - 1`). So kappa = :math:`-\min f = \omega(-1) = W(1/e)`.
+(numbers or, with K classes, vectors) and for the logistic loss :math:`z_i w_i = f(|w_i|)` with
+:math:`f(p) = p \log\frac{p}{1-p}`, strictly convex on (0, 1), whose conjugate is
+:math:`f^*(\tau) = \omega(\tau - 1)`, Wright's omega function (:math:`\omega + \log\omega = \tau - 1`).
+So kappa = :math:`-\min f = \omega(-1) = W(1/e)`. What replaces it for K classes is in
+`gplconvex.realization.multiclass_bound`.
 """
 
 from __future__ import annotations
@@ -16,22 +18,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 
 import numpy as np
-from scipy.special import expit, wrightomega
+from scipy.special import expit, softmax, wrightomega
 
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import frozen_array, is_number
 from gplconvex.errors import CertificateError, InvalidInputError
-from gplconvex.losses import Logistic, Loss
-from gplconvex.rounding import UNIT
+from gplconvex.losses import Logistic, Loss, Poisson, Softmax
+from gplconvex.realization.multiclass_bound import kappas
+from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
 
 FORMAT = "gplconvex lower bound 1"
 
 KAPPA = float(wrightomega(-1.0).real)
 """W(1/e) = 0.27846...: what one logistic point can lower theta^T gradient by."""
+
+LARGEST_EXPONENT = 36.0
+"""exp(36) is the largest below 2^53."""
 
 MOST_RESIDUALS = 1_000_000
 """How many residuals are tried when theta is zero but for the intercept."""
@@ -50,14 +58,17 @@ class LowerBound:
         ``"silent point"``: a single point would have residual :math:`h_0 = 0` and no gradient.
         ``"single point"``: a single logistic point with residual :math:`h_0` has
         :math:`\theta^\top h = f(|h_0|)`, which is not so.
-        ``"residuals"``: each residual is below 1 in size and they sum to :math:`h_0`.
+        ``"rank"``: a point adds a matrix of rank 1, so fewer miss H by its next singular value, more
+        than any rounding; one more if :math:`h_0 = 0`, which makes residuals dependent.
+        ``"residuals"``: each residual is below 1 in size (K classes: its positive part sums to less
+        than 1) and they sum to :math:`h_0`.
         ``"direction"``: each point contributes at most ``support`` along ``direction``.
         ``"counting"``: with one point less, for every number j of residuals of the sign of
         :math:`h_0`, weak duality with a multiplier tau gives
         :math:`\theta^\top h \ge \tau |h_0| - j f^*(\tau) - (k-j) f^*(-\tau)`; the first of the
         ``multipliers`` refutes all j up to ``split``, the second all others.
         ``"constant predictor"``: theta is zero but for the intercept, and no smaller number of the
-        two possible residuals sums to :math:`h_0`.
+        possible residuals sums to :math:`h_0`.
     direction : array or None
         v, for ``"direction"`` and ``"counting"`` (there the best single direction).
     support : float
@@ -173,6 +184,56 @@ def fewest_residuals(b: float, h0: float) -> tuple[int, int] | None:
     return int(k[first]) - negative, negative
 
 
+def fewest_counts(b: float, h0: float) -> tuple[int, int] | None:
+    r"""Return the fewest Poisson points with predictor b and residuals of sum h0, and their labels' sum.
+
+    k residuals sum to :math:`k e^b` less a count; for h0 = 0 one point is silent, and two are needed.
+    """
+    if b > LARGEST_EXPONENT:
+        return None
+    k = np.arange(2 if h0 == 0.0 else 1, MOST_RESIDUALS + 1)
+    wanted = k * math.exp(b) - h0
+    y = np.rint(wanted)
+    fits = (np.abs(wanted - y) <= 8.0 * UNIT * (k * math.exp(b) + abs(h0))) & (y >= 0.0)
+    if not fits.any():
+        return None
+    first = int(np.argmax(fits))
+    return int(k[first]), int(y[first])
+
+
+# -- K classes ---------------------------------------------------------------------------------------
+
+
+def logit_difference(theta: FloatArray, h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r"""Return model and gradient of the logistic regression that a two-class softmax is.
+
+    With class 1 for the label +1: :math:`\theta_1 - \theta_0` and :math:`h_1 = -h_0`.
+    """
+    return theta[:, 1] - theta[:, 0], 0.5 * (h[:, 1] - h[:, 0])
+
+
+def as_multiclass(bound: LowerBound) -> LowerBound:
+    """Return a logistic argument with its direction, if any, for two columns."""
+    if bound.direction is None:
+        return bound
+    columns = np.stack([-0.5 * bound.direction, 0.5 * bound.direction], axis=1)
+    return dataclasses.replace(bound, direction=columns)
+
+
+def trace_bound(theta: FloatArray, h: FloatArray) -> float:
+    r"""Return an upper bound of :math:`\langle\Theta, H\rangle`; rows of H sum to 0 up to rounding."""
+    s, off = dot(theta.ravel(), h.ravel())
+    return float(s + 2.0 * h.shape[1] * off)
+
+
+def rank_bound(loss: Loss, h: FloatArray) -> int:
+    """Return how many points the rank of H demands, by singular values clear of any rounding."""
+    singular = np.linalg.svd(h, compute_uv=False)
+    clear = 2.0 * REALIZATION_RESIDUAL * float(np.linalg.norm(h))
+    silent = loss.intercept and bool(h.any()) and not h[-1].any()
+    return int(np.sum(singular > clear)) + int(silent)
+
+
 # -- checking a bound --------------------------------------------------------------------------------
 
 
@@ -183,8 +244,8 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
     ----------
     loss : Loss
         The loss of a point.
-    theta : array, shape (d,) or (d + 1,)
-        The model.
+    theta : array, shape of a model
+        The model: (d,), (d + 1,) with an intercept; one column a class for softmax.
     h : array, same shape
         The gradient.
     bound : LowerBound
@@ -203,9 +264,11 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
     >>> check_lower_bound(Logistic(), np.array([1.0, 0.0]), np.array([-1.0, 2.0]), proof)
     """
     theta, h = np.asarray(theta, dtype=np.float64), np.asarray(h, dtype=np.float64)
-    if theta.shape != h.shape or theta.ndim != 1 or theta.size < 1 + loss.intercept:
+    n_features = (len(theta) if theta.ndim else 0) - loss.intercept
+    if not theta.shape == h.shape == loss.shape(n_features) or n_features < 1:
         raise InvalidInputError(
-            f"theta and h must have one shape, (d,) or (d + 1,); got {theta.shape} and {h.shape}"
+            f"theta and h must have the shape of a model of {loss!r}, such as "
+            f"{loss.shape(max(1, n_features))}; got {theta.shape} and {h.shape}"
         )
     if not (np.isfinite(theta).all() and np.isfinite(h).all()):
         raise InvalidInputError(f"theta and h must be finite; got {theta.tolist()}, {h.tolist()}")
@@ -214,7 +277,15 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
     if not whole:
         clause = Check("value and split are integers", 0.0, 0.0, ">", f"got {bound!r}")
         raise CertificateError("the lower bound counts points in integers:", checks=[clause])
-    checks = _CHECKERS.get(str(bound.argument), _unknown)(loss, theta, h, bound)
+    checker = _CHECKERS.get(str(bound.argument), _unknown)
+    if (
+        isinstance(loss, Softmax)
+        and loss.n_classes == 2
+        and checker not in (_check_rank, _check_constant)
+    ):
+        checks = _check_binary(checker, loss, theta, h, bound)
+    else:
+        checks = checker(loss, theta, h, bound)
     failing = [check for check in checks if not check.passed]
     if failing:
         raise CertificateError(
@@ -225,6 +296,30 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
 
 def _unknown(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
     return [Check("known argument", 1.0, 0.0, "<=", f"got {bound.argument!r}")]
+
+
+def _check_binary(
+    checker: Checker, loss: Softmax, theta: FloatArray, h: FloatArray, bound: LowerBound
+) -> list[Check]:
+    """Check an argument about two classes as one about logistic regression."""
+    if bound.direction is not None:
+        v = np.asarray(bound.direction, dtype=np.float64)
+        if v.shape != theta.shape:
+            return [_misshapen(theta, v.shape)]
+        bound = dataclasses.replace(bound, direction=v[:, 1] - v[:, 0])
+    return checker(Logistic(loss.intercept), *logit_difference(theta, h), bound)
+
+
+def _check_rank(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
+    is_softmax = Check("softmax loss", float(isinstance(loss, Softmax)), 0.0, ">", "has a matrix H")
+    if h.ndim != 2:
+        return [is_softmax]
+    return [
+        is_softmax,
+        Check(
+            "points", bound.value, rank_bound(loss, h), "<=", "singular values clear of rounding"
+        ),
+    ]
 
 
 def _check_zero(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
@@ -243,26 +338,55 @@ def _check_silent(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBoun
         Check("claims no more than 2", bound.value, 2, "<=", "the argument excludes one point"),
         Check("intercept", float(loss.intercept), 0.0, ">", "the loss has one"),
         Check(
-            "|h0|", abs(float(h[-1])), 0.0, "<=", "the residual of a single point would be h0 = 0"
+            "|h0|",
+            float(np.abs(h[-1]).max()),
+            0.0,
+            "<=",
+            "the residual of a single point would be h0 = 0",
         ),
         Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
     ]
 
 
 def _check_single(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
-    s, off = dot(theta, h)
-    h0 = abs(float(h[-1]))
-    return [
-        _is_logistic(loss, intercept=True),
+    known = isinstance(loss, (Logistic, Poisson)) and loss.intercept
+    checks = [
+        Check("logistic or Poisson loss", float(known), 0.0, ">", "with an intercept"),
         Check("claims no more than 2", bound.value, 2, "<=", "the argument excludes one point"),
         Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
-        Check(
-            "|theta^T h - f(|h0|)|",
-            *single_point_mismatch(s, off, h0),
-            ">",
-            "a single point would make them equal",
-        ),
     ]
+    if not known:
+        return checks
+    if isinstance(loss, Poisson):
+        meaning = "a single point with residual h0 would have this label, which must be a count"
+        mismatch = count_mismatch(theta, h)
+        return [*checks, Check("distance of exp(s/h0) - h0 from a count", *mismatch, ">", meaning)]
+    mismatch = single_point_mismatch(*dot(theta, h), abs(float(h[-1])))
+    meaning = "a single point would make them equal"
+    return [*checks, Check("|theta^T h - f(|h0|)|", *mismatch, ">", meaning)]
+
+
+def count_mismatch(theta: FloatArray, h: FloatArray) -> tuple[float, float]:
+    r"""Return how far :math:`e^{s/h_0} - h_0` is from a count 0, 1, 2, ..., and the rounding in it.
+
+    In decimal arithmetic with 50 digits after the point, for a float64 has none left where the
+    exponential is large; beyond exp(10^4) nothing is claimed.
+    """
+    h0 = float(h[-1])
+    if h0 == 0.0:
+        return math.inf, 0.0
+    rough = dot(theta, h)[0] / h0
+    if rough > 1e4:
+        return 0.0, 0.0
+    digits = 100 + math.ceil(max(rough, 0.0) / math.log(10.0))
+    with localcontext(Context(prec=digits, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])):
+        products = [
+            Decimal(a) * Decimal(b) for a, b in zip(theta.tolist(), h.tolist(), strict=True)
+        ]
+        label = (sum(products, Decimal(0)) / Decimal(h0)).exp() - Decimal(h0)
+        off = abs(label - max(label.to_integral_value(), Decimal(0)))
+        size = 1 + abs(h0) + math.fsum(abs(float(product)) for product in products) / abs(h0)
+        return float(off), 1e-90 * size
 
 
 def single_point_mismatch(s: float, off: float, h0: float) -> tuple[float, float]:
@@ -277,35 +401,45 @@ def single_point_mismatch(s: float, off: float, h0: float) -> tuple[float, float
 def _check_residuals(
     loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound
 ) -> list[Check]:
+    bounded = isinstance(loss, (Logistic, Softmax)) and loss.intercept
+    size = float(np.abs(h[-1]).sum()) / (1.0 if h.ndim == 1 else 2.0)
     return [
-        _is_logistic(loss, intercept=True),
+        Check("logistic or softmax loss", float(bounded), 0.0, ">", "with an intercept"),
         Check(
             "points - 1",
             bound.value - 1,
-            abs(float(h[-1])),
+            size * (1.0 - 8.0 * UNIT * h[-1].size * (h.ndim - 1)),
             "<=",
-            "residuals are below 1 in size, so more than |h0| points are needed",
+            "each residual takes off less than 1, so more points than this are needed",
         ),
         Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
     ]
+
+
+def _misshapen(theta: FloatArray, got: object) -> Check:
+    meaning = f"it has {got}, theta {theta.shape}"
+    return Check("direction has the shape of theta", 1.0, 0.0, "<=", meaning)
 
 
 def _check_direction(
     loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound
 ) -> list[Check]:
     if bound.direction is None or np.shape(bound.direction) != theta.shape:
-        got = None if bound.direction is None else np.shape(bound.direction)
-        shapes = f"it has {got}, theta {theta.shape}"
-        return [Check("direction has the shape of theta", 1.0, 0.0, "<=", shapes)]
-    support = logistic_support(loss, theta, bound.direction)
-    along, off = dot(np.asarray(bound.direction, dtype=np.float64), h)
-    reach = (bound.value - 1) * support * (1.0 + 8.0 * UNIT)
+        return [_misshapen(theta, None if bound.direction is None else np.shape(bound.direction))]
+    v = np.asarray(bound.direction, dtype=np.float64)
+    most = support(loss, theta, v)
+    along, off = dot(v.ravel(), h.ravel())
+    off *= 1.0 if h.ndim == 1 else 2.0 * h.shape[1]  # for rows of h that sum to 0 up to rounding
+    reach = (bound.value - 1) * most * (1.0 + 8.0 * UNIT)
+    known = isinstance(loss, (Logistic, Softmax))
     return [
-        _is_logistic(loss, intercept=loss.intercept),
+        Check(
+            "logistic or softmax loss", float(known), 0.0, ">", "supports of others are infinite"
+        ),
         Check(
             "claimed support",
-            abs(bound.support - support),
-            1e-12 * support,
+            abs(bound.support - most),
+            1e-12 * most,
             "<=",
             "the supremum of <v, gradient> over all points",
         ),
@@ -320,6 +454,8 @@ def _check_direction(
 
 
 def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
+    if h.ndim != 1 or not loss.intercept:
+        return [_is_logistic(loss, intercept=True)]
     k, s_off = bound.value - 1, dot(theta, h)
     s, h0 = s_off[0] + s_off[1], abs(float(h[-1]))
     if len(bound.multipliers) != 2 or not 0 <= bound.split <= k:
@@ -352,29 +488,67 @@ def _check_counting(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBo
 
 
 def _check_constant(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> list[Check]:
-    fewest = fewest_residuals(float(theta[-1]), float(h[-1]))
-    silent = 2 if h[-1] == 0.0 else 0  # one residual is never zero, so h0 = 0 takes a pair
-    needed = MOST_RESIDUALS + 1 if fewest is None else max(sum(fewest), silent)
+    if isinstance(loss, Softmax):
+        return _check_constant_logits(loss, theta, h, bound)
+    known = isinstance(loss, (Logistic, Poisson)) and loss.intercept
+    fits = Check("logistic, Poisson or softmax loss", float(known), 0.0, ">", "with an intercept")
+    if not known:
+        return [fits]
+    b, h0 = float(theta[-1]), float(h[-1])
+    silent = 2 if h0 == 0.0 else 0  # a pair at least: a single residual h0 = 0 has no gradient
+    if isinstance(loss, Poisson):
+        counts = fewest_counts(b, h0)
+        needed = MOST_RESIDUALS + 1 if counts is None else counts[0]
+        if b > LARGEST_EXPONENT:
+            needed = 1  # nothing is known there
+    else:
+        fewest = fewest_residuals(b, h0)
+        needed = MOST_RESIDUALS + 1 if fewest is None else max(sum(fewest), silent)
     return [
-        _is_logistic(loss, intercept=True),
+        fits,
         Check("h is not zero", float(np.abs(h).max()), 0.0, ">", "or no point would be needed"),
         Check("|theta| without intercept", float(np.abs(theta[:-1]).max()), 0.0, "<=", "is zero"),
         Check("points", bound.value, needed, "<=", "the fewest residuals that sum to h0"),
     ]
 
 
-def logistic_support(loss: Loss, theta: FloatArray, v: FloatArray) -> float:
+def _check_constant_logits(
+    loss: Softmax, theta: FloatArray, h: FloatArray, bound: LowerBound
+) -> list[Check]:
+    intercept = Check("intercept", float(loss.intercept), 0.0, ">", "or the rank decides")
+    if not loss.intercept:
+        return [intercept]
+    slope = theta[:-1] - theta[:-1, :1]
+    return [
+        intercept,
+        Check("columns of theta without intercept", float(np.abs(slope).max()), 0.0, "<=", "equal"),
+        Check("points", bound.value, most_likely_bound(theta[-1], h[-1]), "<=", "q_k <= p_k"),
+    ]
+
+
+def most_likely_bound(b: FloatArray, h0: FloatArray) -> int:
+    r"""Return the least k with :math:`h_{0k} \le k\,p_k(b)`, rounded down: residuals have q_k <= p_k."""
+    return math.ceil(float(np.max(h0 / softmax(b))) * (1.0 - 1e-12))
+
+
+def support(loss: Loss, theta: FloatArray, v: FloatArray) -> float:
     r"""Return :math:`\sup \langle v, \nabla\text{loss}\rangle` over all points, inputs unbounded.
 
-    Along :math:`v = -\theta + \tau e_0` a point contributes :math:`-f(|w|) + \tau w`, at most
-    :math:`\omega(|\tau| - 1)`; with a part across theta, however small, the supremum is infinite.
+    Along :math:`v = -\theta + \tau e_0` (e_0 picks the intercept's row) a logistic point contributes
+    :math:`-f(|w|) + \tau w`, at most :math:`\omega(|\tau| - 1)`, and one of K classes at most
+    :math:`\max_y\kappa_y(\tau)`; with a part across theta, however small, the supremum is infinite.
     Other directions are not needed here and count as infinite.
     """
-    if not loss.intercept:
-        return KAPPA if np.array_equal(v, -theta) else math.inf
-    if not np.array_equal(v[:-1], -theta[:-1]):
+    if not loss.intercept and np.array_equal(v, -theta):
+        tau = np.zeros(theta.shape[1:])
+    elif loss.intercept and np.array_equal(v[:-1], -theta[:-1]):
+        tau = v[-1] + theta[-1]
+    else:
         return math.inf
-    return omega(abs(float(v[-1] + theta[-1])) - 1.0)
+    return omega(abs(float(tau)) - 1.0) if theta.ndim == 1 else float(kappas(tau).max())
+
+
+Checker = Callable[[Loss, FloatArray, FloatArray, LowerBound], list[Check]]
 
 
 def _is_logistic(loss: Loss, *, intercept: bool) -> Check:
@@ -382,8 +556,9 @@ def _is_logistic(loss: Loss, *, intercept: bool) -> Check:
     return Check("logistic loss", float(fits), 0.0, ">", f"with intercept={intercept}")
 
 
-_CHECKERS = {
+_CHECKERS: dict[str, Checker] = {
     "zero": _check_zero,
+    "rank": _check_rank,
     "nonzero": _check_nonzero,
     "silent point": _check_silent,
     "single point": _check_single,

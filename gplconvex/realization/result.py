@@ -25,13 +25,14 @@ class Realization:
     n_points : int
         Their number, with multiplicities.
     lower_bound : int
-        No dataset of fewer points has the gradient. Equal to ``n_points`` unless ``note`` says why.
+        No dataset of fewer points has the gradient. Equal to ``n_points``, unless ``note`` says why or
+        extra points were asked for; for softmax with K > 2 up to 2 K + 2 less without a note.
     proof : LowerBound
         The argument behind ``lower_bound``; `check_lower_bound` checks it.
     residual : float
-        ``|sum of gradients - h| / |h|``, evaluated at the float64 points in 50-digit arithmetic.
+        ``|sum of gradients - h| / |h|``, evaluated at the float64 points in twice their precision.
     note : str
-        Empty, or why more points than the lower bound are shipped.
+        Empty, or why more points than that are shipped.
     """
 
     dataset: Dataset
@@ -73,6 +74,11 @@ def finish(
             if better < residual:
                 best, residual = polished, better
         data = best
+    return ship(data, residual, proof, note)
+
+
+def ship(data: Dataset, residual: float, proof: LowerBound, note: str = "") -> Realization:
+    """Return the points, or refuse them if their residual is too large."""
     if not residual <= REALIZATION_RESIDUAL:
         check = Check(
             "relative residual",

@@ -149,16 +149,20 @@ Solver = Callable[[Problem, FloatArray, FloatArray, Attacker | None, Monitor], R
 NATIVE: dict[str, Solver] = {"newton": solve_newton, "lbfgs": solve_lbfgs}
 
 
+def fits_newton(problem: Problem) -> bool:
+    """Return whether the Hessians are small enough to be formed."""
+    p = math.prod(problem.shape)
+    least, greatest = problem.loss.curvature_range
+    most = NEWTON_PARAMETERS_CONSTANT if least == greatest else NEWTON_PARAMETERS
+    return p <= most and problem.n_users * p * p <= NEWTON_NUMBERS
+
+
 def _solver_of(method: str, problem: Problem, **options: Any) -> Solver:
     """Return the solver of that name; refuse options that it does not have."""
     if method in NATIVE:
         return NATIVE[method]
     if method == "auto":
-        p = math.prod(problem.shape)
-        least, greatest = problem.loss.curvature_range
-        most = NEWTON_PARAMETERS_CONSTANT if least == greatest else NEWTON_PARAMETERS
-        small = p <= most and problem.n_users * p * p <= NEWTON_NUMBERS
-        return solve_newton if small else solve_lbfgs
+        return solve_newton if fits_newton(problem) else solve_lbfgs
     family, _, name = str(method).partition(":")
     if not (method == "cvxpy" or (family == "cvxpy" and name)):
         raise InvalidInputError(f"method must be one of {', '.join(METHODS)}; got {method!r}")

@@ -1,0 +1,69 @@
+r"""What the honest users answer to a global model: replies and reports.
+
+.. math:: \theta_n(\rho) = \arg\min_\theta L_n(\theta) + r(\rho - \theta), \qquad
+          \nabla M_n(\rho) = \nabla r(\rho - \theta_n(\rho)) .
+
+Small models take the Newton steps of `gplconvex.envelope`. For large ones the Hessians do not fit, and
+each user alone is a problem for `solve`: with hard consensus its one model minimizes
+:math:`L_n(\theta) + E(\theta)`, and the energy of a participant frozen at :math:`\rho` is
+:math:`E(\theta) = r(\theta - \rho)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gplconvex._types import FloatArray
+from gplconvex.envelope import envelopes
+from gplconvex.participants import ModelAttack
+from gplconvex.problem import Problem
+from gplconvex.regularizers import HardConsensus, norm
+from gplconvex.rounding import gamma
+from gplconvex.solvers import fits_newton, solve
+
+REPLY_TOL = 1e-14
+"""Certified gap of a reply of a large model, relative to its value: about the rounding of that."""
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Replies and reports of all N users, both (N, p): models are vectors."""
+
+    theta: FloatArray
+    gradient: FloatArray
+
+
+def replies(problem: Problem, rho: FloatArray) -> Replies:
+    """Return the replies and reports of all users at ``rho``, an array of the shape of a model."""
+    anchors = np.tile(rho.ravel(), (problem.n_users, 1))
+    regularizer, losses = problem.regularizer, problem.local_losses
+    if fits_newton(problem):
+        found = envelopes(losses, regularizer, anchors)
+        return Replies(found.theta, found.gradient)
+    if isinstance(regularizer, HardConsensus):
+        return Replies(anchors, losses.gradient(anchors))
+    frozen = ModelAttack(rho, regularizer)
+    theta = np.stack(
+        [
+            solve(
+                Problem(problem.loss, HardConsensus(), [data], nu),
+                method="lbfgs",
+                tol=REPLY_TOL,
+                start=rho,
+                attacker=frozen,
+            ).rho.ravel()
+            for data, nu in zip(problem.datasets, problem.nu.tolist(), strict=True)
+        ]
+    )
+    if problem.loss.has_gauge and norm(rho.sum(axis=1)) <= gamma(rho.size) * norm(rho):
+        # What adding one number to all classes changes is 0 in the reply as it is in rho.
+        models = theta.reshape(-1, *problem.shape)
+        theta = (models - models.mean(axis=2, keepdims=True)).reshape(theta.shape)
+    u = anchors - theta
+    at_kink = np.asarray((regularizer.kink > 0.0) & ~u.any(axis=1))
+    u[at_kink] = 1.0
+    return Replies(
+        theta, np.where(at_kink[:, None], losses.gradient(theta), regularizer.gradient(u))
+    )
