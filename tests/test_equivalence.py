@@ -163,7 +163,7 @@ def test_an_honest_user_with_the_points_reports_the_gradient(data: st.DataObject
     attack = gc.reproduce_gradient(problem, rho, g)
     check_points(attack, problem)
     reply = gc.moreau_envelope(attack.poisoned, problem.n_users, rho)
-    assert norm(reply.gradient - g) <= 1e-10 * norm(g)
+    assert norm(reply.gradient - g) <= 1e-9 * norm(g)
     # The report is the gradient of the local loss at the reply, l2 and consensus included.
     local = attack.poisoned.locals[-1]
     assert norm(local.gradient(attack.theta) - g) <= 1e-9 * (norm(g) + norm(attack.theta))

@@ -24,6 +24,9 @@ from gplconvex.realization.softmax.system import Points, System
 DIRECTIONS = 20
 """Sampled directions a dimension."""
 
+SAMPLES = 60_000
+"""Most sampled points: the linear program takes seconds for so many."""
+
 AROUND = 8
 """Samples around each point, at each of three widths."""
 
@@ -71,6 +74,9 @@ def _sampled(system: System, rng: np.random.Generator) -> Points:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     largest = max(50.0, 4.0 * float(np.abs(system.target).max()))
     sizes = np.geomspace(0.3, largest, max(12, int(4 * np.log10(largest / 0.3))))
+    most = SAMPLES // (n * len(sizes))
+    if len(directions) > most:
+        directions = rng.choice(directions, most, replace=False)
     zeta = (sizes[:, None, None] * directions).reshape(-1, rank)
     labels = np.repeat(np.arange(n, dtype=float), len(zeta))
     return Points(np.ones(len(labels)), labels, np.tile(zeta, (n, 1)))
