@@ -262,13 +262,6 @@ def test_a_required_gradient_makes_the_target_stationary(loss):
     assert np.linalg.norm(solution.rho - target) <= solution.certificate.distance + 1e-9
 
 
-@EVERY_LOSS
-def test_no_data_are_built_for_a_gradient_yet(loss):
-    shape = loss.shape(2)
-    with pytest.raises(gc.UnsupportedCombinationError, match=type(loss).__name__):
-        gc.realize_gradient(loss, np.ones(shape), np.ones(shape))
-
-
 # -- softmax with two classes is logistic regression -------------------------------------------------
 
 # theta has columns (a - b / 2, a + b / 2). The loss knows b = theta_1 - theta_0 alone, and is the
