@@ -122,10 +122,11 @@ def wanted(
 
 
 def check_any(loss: gc.Softmax, theta: np.ndarray, h: np.ndarray) -> None:
-    if len(theta) - loss.intercept >= loss.n_classes:
+    if len(theta) >= loss.n_classes and not loss.intercept:
         promised(loss, theta, h)
         return
-    # Inputs may not be able to make a class likely at all: then it takes points without number.
+    # An intercept's row that leaves next to no room needs inputs that float64 may not hold; and few
+    # features may not be able to make a class likely at all. Then a note or an error says so.
     with contextlib.suppress(gc.UnrealizableGradientError):
         check(loss, theta, h)
 
