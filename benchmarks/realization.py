@@ -3,7 +3,8 @@
 Run ``python benchmarks/realization.py MNIST_FOLDER DIGITS_NPZ --out benchmarks/realization.md``; the
 folder holds the four ``.gz`` files of MNIST, the file the arrays ``W`` (a softmax model of the digits of
 scikit-learn), ``flip`` and ``rand`` (gradients at it), each (10, 65) with the intercept last. PyTorch
-takes part if it is installed.
+takes part if it is installed. All tables take over an hour on two cores; ``--without inversion alone``
+leaves out those whose titles have one of the words, and the rest takes five minutes.
 
 Softmax throughout. A bound is the number of points that no dataset can go below; rows are points that
 differ, the others being copies. Residuals are |sum of gradients - h| / |h|: of `gplconvex` in twice the

@@ -540,8 +540,8 @@ class Softmax(Loss):
             value = np.log(total[..., 0]) - own
         else:
             value = np.sum(y * (np.log(total) - shifted), axis=-1)
-        centred = v - np.sum(p * v, axis=-1, keepdims=True)
-        return value, self._residual(p, y), np.sum(p * np.square(centred), axis=-1)
+        centered = v - np.sum(p * v, axis=-1, keepdims=True)
+        return value, self._residual(p, y), np.sum(p * np.square(centered), axis=-1)
 
     def residual_rounding(self, z: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
         """Return what the exponents, the sums, and a label strictly between 0 and 1 may cost."""

@@ -96,7 +96,7 @@ def models(draw: st.DrawFn, shape: tuple[int, ...], scale: float = 3.0) -> np.nd
     return scale * rng.normal(size=shape)
 
 
-def centred(problem: gc.Problem, model: np.ndarray) -> np.ndarray:
+def centered(problem: gc.Problem, model: np.ndarray) -> np.ndarray:
     """The model without what adding one number to all classes changes: no data pull at that."""
     return model - model.mean(axis=1, keepdims=True) if problem.loss.has_gauge else model
 
@@ -104,7 +104,7 @@ def centred(problem: gc.Problem, model: np.ndarray) -> np.ndarray:
 @st.composite
 def reports(draw: st.DrawFn, problem: gc.Problem, most: float = 0.95) -> np.ndarray:
     """A plausible report: of norm at most ``most`` times the radius of Grad, and at most 10."""
-    direction = centred(problem, draw(models(problem.shape, 1.0)))
+    direction = centered(problem, draw(models(problem.shape, 1.0)))
     length = draw(st.floats(0.01, most)) * min(problem.regularizer.radius, 10.0)
     return direction * (length / np.linalg.norm(direction))
 
@@ -113,7 +113,7 @@ def reports(draw: st.DrawFn, problem: gc.Problem, most: float = 0.95) -> np.ndar
 def reachable_targets(draw: st.DrawFn, problem: gc.Problem) -> np.ndarray:
     """A reachable target: where the honest users settle against some plausible report."""
     attack = gc.GradientAttack(draw(reports(problem)))
-    return centred(problem, gc.solve(problem, attacker=attack).require_optimal().rho)
+    return centered(problem, gc.solve(problem, attacker=attack).require_optimal().rho)
 
 
 def example(loss, regularizer, nu=0.3, users=3, rows=10, d=2, seed=0) -> gc.Problem:

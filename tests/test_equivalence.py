@@ -41,10 +41,10 @@ def users(
 
 def near_target(problem: gc.Problem, seed: int, size: float = 0.6) -> np.ndarray:
     """Where honest users settle against a report of that part of the radius (or of 5)."""
-    g = cases.centred(problem, np.random.default_rng(seed).normal(size=problem.shape))
+    g = cases.centered(problem, np.random.default_rng(seed).normal(size=problem.shape))
     g *= size * min(problem.regularizer.radius, 5.0) / np.linalg.norm(g)
     settled = gc.solve(problem, attacker=gc.GradientAttack(g)).require_optimal().rho
-    return cases.centred(problem, settled)
+    return cases.centered(problem, settled)
 
 
 def reach(attack: gc.Poisoning, **options: Any) -> tuple[float, float]:
@@ -113,7 +113,7 @@ def test_the_poisoned_optimum_is_the_target_for_counts_and_classes(
 @given(st.sampled_from(cases.MORE_LOSSES), st.data())
 def test_reports_are_reproduced_for_counts_and_classes(loss: gc.Loss, data: st.DataObject) -> None:
     problem = data.draw(cases.problems(loss=st.just(loss), min_features=3, max_users=2))
-    rho = cases.centred(problem, data.draw(cases.models(problem.shape, 1.0)))
+    rho = cases.centered(problem, data.draw(cases.models(problem.shape, 1.0)))
     g = data.draw(cases.reports(problem, most=0.99))
     attack = gc.reproduce_gradient(problem, rho, g)
     check_points(attack, problem)
@@ -158,7 +158,7 @@ def test_exact_arithmetic_finds_the_target_too(loss: gc.Loss) -> None:
 @given(st.data())
 def test_an_honest_user_with_the_points_reports_the_gradient(data: st.DataObject) -> None:
     problem = data.draw(cases.problems(max_users=2))
-    rho = cases.centred(problem, data.draw(cases.models(problem.shape)))
+    rho = cases.centered(problem, data.draw(cases.models(problem.shape)))
     g = data.draw(cases.reports(problem, most=0.999))
     attack = gc.reproduce_gradient(problem, rho, g)
     check_points(attack, problem)
@@ -176,8 +176,8 @@ def test_the_report_of_other_points_differs() -> None:
     for loss in ALL_LOSSES:
         for regularizer in KINDS.values():
             problem = users(loss, regularizer, 3)
-            rho = cases.centred(problem, np.random.default_rng(0).normal(size=problem.shape))
-            g = cases.centred(
+            rho = cases.centered(problem, np.random.default_rng(0).normal(size=problem.shape))
+            g = cases.centered(
                 problem, 0.3 * np.eye(*(*problem.shape, 1)[:2]).reshape(problem.shape)
             )
             attack = gc.reproduce_gradient(problem, rho, g)
@@ -456,7 +456,7 @@ def test_an_attacker_who_behaves_as_if_without_data_needs_none(loss: gc.Loss) ->
     """h = g - 2 nu theta = 0: the report of a user who owns nothing."""
     regularizer = gc.SquaredL2(0.5)
     problem = users(loss, regularizer, 2)
-    rho = cases.centred(problem, np.random.default_rng(0).normal(size=problem.shape))
+    rho = cases.centered(problem, np.random.default_rng(0).normal(size=problem.shape))
     empty = gc.Dataset.empty(3)
     for nu in (0.0, 0.1, 2.0):
         alone = gc.moreau_envelope(problem.with_user(empty, nu), problem.n_users, rho)

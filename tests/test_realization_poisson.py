@@ -312,6 +312,13 @@ def test_constant_predictors(k: int, y: int, b: float) -> None:
     assert found.proof.argument == "constant predictor"
 
 
+def test_what_the_digits_do_not_tell_is_refused() -> None:
+    """exp(b) - 1 is b here, 45 digits below exp(b): its sum over points of inputs 1/b is not known."""
+    b = 1.4e-45
+    with pytest.raises(gc.GplConvexError):
+        gc.realize_gradient(INTERCEPT, [0.0, 0.0, b], [0.3, -2.0, b])
+
+
 def fewest_for_constant(b: float, h0: float, most: int) -> int | None:
     for k in range(1, most + 1):
         label = k * mpmath.exp(b) - h0

@@ -18,7 +18,7 @@ def test_both_ways_to_the_replies_agree(
     loss: gc.Loss, regularizer: gc.Regularizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = cases.example(loss, regularizer, rows=12)
-    rho = cases.centred(problem, np.random.default_rng(1).normal(size=problem.shape))
+    rho = cases.centered(problem, np.random.default_rng(1).normal(size=problem.shape))
     small = module.replies(problem, rho)
     monkeypatch.setattr(module, "fits_newton", lambda problem: False)
     large = module.replies(problem, rho)
@@ -33,7 +33,7 @@ def test_both_ways_to_the_replies_agree(
 def test_large_models_can_be_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "fits_newton", lambda problem: False)
     problem = cases.example(gc.Softmax(3), gc.SquaredL2(0.5), rows=12)
-    target = cases.centred(problem, np.random.default_rng(2).normal(size=problem.shape))
+    target = cases.centered(problem, np.random.default_rng(2).normal(size=problem.shape))
     attack = gc.poison(problem, target).require(1e-7)
     again = gc.to_data(problem, attack.theta, attack.gradient)
     assert again.n_points == attack.n_points

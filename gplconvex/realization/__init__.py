@@ -82,7 +82,7 @@ def realize_gradient(
     :math:`\max(1, \lceil -\theta^\top h / \kappa \rceil)` points, :math:`\kappa = W(1/e)`: a point
     can lower :math:`\theta^\top` gradient by at most kappa. For softmax the lower bound is
     :math:`\max(\mathrm{rank}\,H, \lceil -\langle\Theta, H\rangle/\kappa_K\rceil)`,
-    :math:`\kappa_K = W((K-1)/e)`, more if the intercept's row demands more; if the centred coefficients
+    :math:`\kappa_K = W((K-1)/e)`, more if the intercept's row demands more; if the centered coefficients
     have rank K - 1, at most 2 K + 2 points more are shipped (where the intercept's row leaves no room,
     float64 may want a few more: then ``note`` says so). Labels are classes, but for coefficients of
     lower rank, where they may have to be distributions; the bound holds for those as well.

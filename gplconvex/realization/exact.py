@@ -19,7 +19,7 @@ from gplconvex.data import Dataset
 from gplconvex.losses import LeastSquares, Loss, Poisson, Softmax
 from gplconvex.realization.doubled import Pair, product_sum, total, two_sum
 from gplconvex.regularizers import norm
-from gplconvex.rounding import REALIZATION_RESIDUAL
+from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
 
 EXTENDED = Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 """50 digits; the exponential of a huge number is infinite, and its residual 0, as it should be."""
@@ -126,11 +126,12 @@ def relative_residual(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArra
     if not h.any():
         return off
     with np.errstate(over="ignore", invalid="ignore"):
-        weights = np.abs(loss.residual(loss.predictor(data.x, theta), data.y)).reshape(
-            data.n_rows, -1
-        )
+        z = loss.predictor(data.x, theta)
+        # Of what a residual is the difference of, where it cancels.
+        parts = loss.residual_rounding(z, data.y, loss.residual(z, data.y)) / (8.0 * UNIT)
+        weights = parts.reshape(data.n_rows, -1).max(axis=1, initial=0.0)
         sizes = np.maximum(np.abs(data.x).max(axis=1, initial=0.0), float(loss.intercept))
-        terms = float(np.sum(data.counts * weights.max(axis=1, initial=0.0) * sizes))
+        terms = float(np.sum(data.counts * weights * sizes))
     # Where 106 bits of the terms do not reach down to h nothing is known.
     return off / norm(h) if 2.0**-100 * terms <= REALIZATION_RESIDUAL * norm(h) else math.inf
 

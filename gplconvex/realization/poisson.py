@@ -8,9 +8,8 @@ exceed :math:`\min_{z > 0} (e^z + |s|/z)`, and then :math:`y = e^z - s/z`.
 
 *With an intercept* w = h_0 leaves no freedom: the one label that fits, :math:`e^{s/h_0} - h_0`, must be
 a count. Otherwise two points with labels n and 0 do: residuals :math:`e^{z_1} - n` and :math:`e^{z_2}`
-sum to
-:math:`h_0`, and :math:`\sum_i z_i w_i` takes every value above a least one, which falls without end as n
-grows.
+sum to :math:`h_0`, and :math:`\sum_i z_i w_i` takes every value above a least one, which falls without
+end as n grows.
 """
 
 from __future__ import annotations

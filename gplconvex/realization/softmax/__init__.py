@@ -4,7 +4,7 @@ The lower bounds are the rank of H and what K-class points can pay
 (`gplconvex.realization.multiclass_bound`). Points that attain the bound do not exist in general;
 constructions (`designs`) start a solver of the equations (`system`), for as few points as it solves them
 for, and the result is polished in exact arithmetic. They need at most 2 K + 2 points more than the bound
-if the centred coefficients have rank K - 1.
+if the centered coefficients have rank K - 1, but where the intercept's row of H leaves no room.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
     if not found:
         raise UnrealizableGradientError(
             f"no points with this gradient were found that float64 can hold: the singular values of "
-            f"the centred coefficients run from {system.s[0]:.3g} to {system.s[-1]:.3g}, and at least "
+            f"the centered coefficients run from {system.s[0]:.3g} to {system.s[-1]:.3g}, and at least "
             f"{proof.value} points are needed. Rescale the features, or move the target by a little",
             direction=-theta,
         )

@@ -29,7 +29,6 @@ from gplconvex.realization.softmax.system import Points, System
 FAR = 45.0
 """Logits so far below others have probability 0: exp(-45) is below the rounding of 1."""
 
-
 LEAST = 1e-12
 """Entries of a unit vector that are this small are not told from 0."""
 
@@ -94,15 +93,16 @@ def bulk(
     def shrunk(s: float) -> Points:
         return system.points(counts, labels.astype(float), best.tau + s * peaks)
 
-    def excess(s: float) -> float:
+    def excess(s: float, wanted: float) -> float:
         return pay(system, shrunk(s)) - wanted
 
     if trace is None:
         points = shrunk(0.5 if h0 is None else 1.0)
     else:
-        wanted = trace
-        whole, none = excess(1.0) >= 0.0, excess(-FAR) <= 0.0
-        points = shrunk(1.0 if whole else -FAR if none else float(brentq(excess, -FAR, 1.0)))
+        whole, none = excess(1.0, trace) >= 0.0, excess(-FAR, trace) <= 0.0
+        points = shrunk(
+            1.0 if whole else -FAR if none else float(brentq(excess, -FAR, 1.0, args=(trace,)))
+        )
     if h0 is None:
         return points, best
     # The row of the intercept, and the trace: up to K equations.
@@ -129,9 +129,8 @@ def pay(system: System, points: Points) -> float:
 def _mix(system: System, a: FloatArray, k: int) -> FloatArray:
     r"""Return numbers of labels, summing to k, for which the rows of A lack least.
 
-    Adding one vector c, :math:`c^\top 1 = 0`, to all rows changes nothing (the gauge of the logits), and
-    with
-    :math:`c_j = -\kappa m_j - A_{jj}` the diagonal is what the bulk has. Least squares of what
+    Adding one vector c, :math:`c^\top 1 = 0`, to all rows changes nothing (the gauge of the logits);
+    with :math:`c_j = -\kappa m_j - A_{jj}` the diagonal is what the bulk has. Least squares of what
     remains of the other entries, up to a number a row, which the bulk has too.
     """
     n = system.n_classes

@@ -1,6 +1,6 @@
 r"""The equations of K-class points, in the few dimensions in which they live.
 
-Let :math:`U S V^\top` be the centred coefficients without the intercept b, of rank
+Let :math:`U S V^\top` be the centered coefficients without the intercept b, of rank
 :math:`\rho \le K - 1`. An input is :math:`x = U S^{-1}\zeta + u` with :math:`u \perp U`, and its
 logits are :math:`z = b + V\zeta`, whatever u. So points with residuals q have the gradient H if and only
 if
@@ -67,7 +67,7 @@ class System:
     Attributes
     ----------
     b : array, shape (K,)
-        The centred intercept, or zeros.
+        The centered intercept, or zeros.
     h0 : array, shape (K,), or None
         The last row of H, with an intercept.
     u, s, v : arrays
@@ -83,16 +83,16 @@ class System:
     def __init__(self, loss: Softmax, theta: FloatArray, h: FloatArray, least: float) -> None:
         self.loss, self.theta, self.h = loss, theta, h
         self.n_classes = loss.n_classes
-        centred = theta - theta[:, :1]  # so that equal columns become 0 exactly
-        centred -= centred.mean(axis=1, keepdims=True)
-        slope, self.features = (centred[:-1], h[:-1]) if loss.intercept else (centred, h)
-        self.b = centred[-1] if loss.intercept else np.zeros(self.n_classes)
+        centered = theta - theta[:, :1]  # so that equal columns become 0 exactly
+        centered -= centered.mean(axis=1, keepdims=True)
+        slope, self.features = (centered[:-1], h[:-1]) if loss.intercept else (centered, h)
+        self.b = centered[-1] if loss.intercept else np.zeros(self.n_classes)
         self.h0 = h[-1] if loss.intercept else None
         u, s, vt = np.linalg.svd(slope, full_matrices=False)
         self.rank = int(np.sum(s > least * s.max(initial=0.0)))
         self.u, self.s, self.v = u[:, : self.rank], s[: self.rank], vt[: self.rank].T
         self.basis = helmert(self.n_classes).T
-        self.trace = math.fsum((centred * h).ravel().tolist())
+        self.trace = math.fsum((centered * h).ravel().tolist())
         first = self.s[:, None] * (self.u.T @ self.features) @ self.basis
         second = np.zeros(0) if self.h0 is None else self.h0 @ self.basis
         self.target = np.concatenate([first.ravel(), second])
