@@ -3,7 +3,7 @@
 from gplconvex.certificates import Certificate, Check, certify, verify
 from gplconvex.data import Dataset
 from gplconvex.datasets import HeartDisease, heart_disease, heart_disease_regression
-from gplconvex.domains import Domain, Unbounded
+from gplconvex.domains import Box, Domain, Unbounded
 from gplconvex.envelope import Envelope, moreau_envelope
 from gplconvex.equivalence import (
     Poisoning,
@@ -43,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "L2",
     "Attacker",
+    "Box",
     "Certificate",
     "CertificateError",
     "Check",

@@ -312,6 +312,8 @@ class Poisoning:
     certificate : Certificate
         For `poison`: of ``poisoned`` at (target, thetas). For `reproduce_gradient`: that the
         attacker's honest reply at ``target`` balances -g.
+    domain : Domain
+        Where the attacker's inputs may lie; the lower bound holds for all datasets in it.
     """
 
     dataset: Dataset
@@ -326,6 +328,7 @@ class Poisoning:
     poisoned: Problem
     thetas: tuple[FloatArray, ...]
     certificate: Certificate
+    domain: Domain = Unbounded()
 
     def __repr__(self) -> str:
         return (
@@ -362,7 +365,11 @@ class Poisoning:
         wrong = [Check(f"{what} is off", abs(by), 0.0, "<=", why) for what, by, why in claims if by]
         if wrong:
             raise CertificateError("the attack contradicts itself:", checks=wrong)
-        check_lower_bound(self.poisoned.loss, self.theta, h, self.proof)
+        check_lower_bound(self.poisoned.loss, self.theta, h, self.proof, self.domain)
+        outside = int(np.sum(~self.domain.contains(self.dataset.x)))
+        if outside:
+            clause = Check("points outside the domain", outside, 0.0, "<=", f"of {self.domain!r}")
+            raise CertificateError("points left the domain:", checks=[clause])
         missing = norm(missing_gradient(self.poisoned.loss, self.dataset, self.theta, h))
         # No points at all are right where h is the rounding of what the honest users report.
         models = np.stack([theta.ravel() for theta in self.thetas])
@@ -436,7 +443,7 @@ def poison(
     poisoned = problem.with_user(realization.dataset, ridge)
     thetas = (*honest.theta.reshape(-1, *problem.shape), theta)
     certificate = certify(poisoned, target, thetas)
-    return _poisoning(realization, target, gradient, theta, poisoned, thetas, certificate)
+    return _poisoning(realization, target, gradient, theta, poisoned, thetas, certificate, domain)
 
 
 def reproduce_gradient(
@@ -500,7 +507,7 @@ def reproduce_gradient(
     honest = replies(problem, rho).theta.reshape(-1, *problem.shape)
     alone = Problem(problem.loss, problem.regularizer, [realization.dataset], ridge)
     certificate = certify(alone, rho, [theta], attacker=GradientAttack(-g))
-    return _poisoning(realization, rho, g, theta, poisoned, (*honest, theta), certificate)
+    return _poisoning(realization, rho, g, theta, poisoned, (*honest, theta), certificate, domain)
 
 
 def _poisoning(
@@ -511,6 +518,7 @@ def _poisoning(
     poisoned: Problem,
     thetas: tuple[FloatArray, ...],
     certificate: Certificate,
+    domain: Domain,
 ) -> Poisoning:
     return Poisoning(
         dataset=realization.dataset,
@@ -525,6 +533,7 @@ def _poisoning(
         poisoned=poisoned,
         thetas=thetas,
         certificate=certificate,
+        domain=domain,
     )
 
 

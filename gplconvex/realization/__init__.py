@@ -10,9 +10,10 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import float_array
-from gplconvex.domains import Domain, Unbounded
+from gplconvex.domains import Box, Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
+from gplconvex.realization.box import realize_in_box
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
@@ -108,9 +109,14 @@ def realize_gradient(
         raise InvalidInputError(
             f"gradient must have the shape of theta, {theta.shape}; got {h.shape}"
         )
-    if not isinstance(domain, Unbounded):
+    if not isinstance(domain, (Unbounded, Box)):
         raise UnsupportedCombinationError(
-            f"no construction for the domain {domain!r}: use Unbounded()"
+            f"no construction for the domain {domain!r}: use Unbounded() or, with "
+            "Logistic, Box(low, high)"
+        )
+    if isinstance(domain, Box) and not isinstance(loss, Logistic):
+        raise UnsupportedCombinationError(
+            f"inputs in a box are constructed for Logistic only; got {loss!r}: use Unbounded()"
         )
     if not (isinstance(extra, (int, np.integer)) and not isinstance(extra, bool) and extra >= 0):
         raise InvalidInputError(f"extra must be an integer from 0; got {extra!r}")
@@ -119,7 +125,10 @@ def realize_gradient(
             f"extra points have no use for the loss {loss!r}, whose single points are realized as "
             "they are: leave extra out"
         )
-    found = _realized(loss, theta, h, int(extra))
+    if isinstance(domain, Box):
+        found = realize_in_box(cast("Logistic", loss), theta, h, domain, int(extra))
+    else:
+        found = _realized(loss, theta, h, int(extra))
     outside = int(np.sum(~domain.contains(found.dataset.x)))
     if outside:
         clause = Check(

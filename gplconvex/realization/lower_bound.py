@@ -28,12 +28,17 @@ from scipy.special import expit, softmax, wrightomega
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import frozen_array, is_number
+from gplconvex.domains import Box, Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError
 from gplconvex.losses import Logistic, Loss, Poisson, Softmax
 from gplconvex.realization.multiclass_bound import kappas
+from gplconvex.realization.pricing import supports
 from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
 
 FORMAT = "gplconvex lower bound 1"
+
+BOUNDED = "bounded inputs"
+"""The argument of `LowerBound` for a domain."""
 
 KAPPA = float(wrightomega(-1.0).real)
 """W(1/e) = 0.27846...: what one logistic point can lower theta^T gradient by."""
@@ -69,14 +74,19 @@ class LowerBound:
         ``multipliers`` refutes all j up to ``split``, the second all others.
         ``"constant predictor"``: theta is zero but for the intercept, and no smaller number of the
         possible residuals sums to :math:`h_0`.
+        ``"bounded inputs"``: j points of label -1 and k - j of label +1, k one less, contribute at
+        most :math:`j\sigma_+(v) + (k-j)\sigma_-(v)` along v, less than
+        :math:`\langle v, h\rangle`: for all j up to ``split`` along the first (or only) direction,
+        for the others along the second.
     direction : array or None
-        v, for ``"direction"`` and ``"counting"`` (there the best single direction).
+        v, for ``"direction"``, ``"counting"`` (there the best single direction) and
+        ``"bounded inputs"`` (there one, or two rows).
     support : float
         :math:`\sigma(v) = \sup \langle v, \nabla\text{loss}\rangle` over all points; ``inf`` if none.
     multipliers : tuple of float
         For ``"counting"``.
     split : int
-        For ``"counting"``.
+        For ``"counting"`` and ``"bounded inputs"``.
     """
 
     value: int
@@ -237,7 +247,13 @@ def rank_bound(loss: Loss, h: FloatArray) -> int:
 # -- checking a bound --------------------------------------------------------------------------------
 
 
-def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound) -> None:
+def check_lower_bound(
+    loss: Loss,
+    theta: FloatArray,
+    h: FloatArray,
+    bound: LowerBound,
+    domain: Domain = Unbounded(),
+) -> None:
     """Check the argument of a lower bound from scratch; it needs no solver.
 
     Parameters
@@ -250,6 +266,9 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
         The gradient.
     bound : LowerBound
         The claim: no fewer than ``bound.value`` points have this gradient at theta.
+    domain : Domain
+        Where the inputs of those points may lie; default `Unbounded`. What holds for all inputs holds
+        in every domain.
 
     Raises
     ------
@@ -278,7 +297,9 @@ def check_lower_bound(loss: Loss, theta: FloatArray, h: FloatArray, bound: Lower
         clause = Check("value and split are integers", 0.0, 0.0, ">", f"got {bound!r}")
         raise CertificateError("the lower bound counts points in integers:", checks=[clause])
     checker = _CHECKERS.get(str(bound.argument), _unknown)
-    if (
+    if bound.argument == BOUNDED:
+        checks = _check_bounded(loss, theta, h, bound, domain)
+    elif (
         isinstance(loss, Softmax)
         and loss.n_classes == 2
         and checker not in (_check_rank, _check_constant)
@@ -450,6 +471,53 @@ def _check_direction(
             ">",
             "one point less reaches (points - 1) * support along v",
         ),
+    ]
+
+
+def refuted_splits(
+    loss: Logistic,
+    theta: FloatArray,
+    h: FloatArray,
+    v: FloatArray,
+    domain: Box,
+    k: int,
+    first: int,
+    last: int,
+) -> bool:
+    r"""Return whether :math:`\langle v, h\rangle > j\sigma_+(v) + (k-j)\sigma_-(v)` for j in a range.
+
+    The right side is linear in j: its ends decide.
+    """
+    if first > last:
+        return True
+    positive, negative = supports(loss, theta, v, domain)
+    along, off = dot(v, h)
+    most = max(j * positive + (k - j) * negative for j in (first, last))
+    return along - off > most * (1.0 + 8.0 * UNIT)
+
+
+def _check_bounded(
+    loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound, domain: Domain
+) -> list[Check]:
+    if not (isinstance(loss, Logistic) and isinstance(domain, Box)):
+        return [Check("logistic loss and a box", 1.0, 0.0, "<=", f"got {loss!r}, {domain!r}")]
+    k, v = bound.value - 1, np.atleast_2d(np.asarray(bound.direction, dtype=np.float64))
+    if bound.direction is None or v.shape not in ((1, theta.size), (2, theta.size)):
+        return [Check("one or two directions", 1.0, 0.0, "<=", f"got shape {v.shape}")]
+    if not np.isfinite(v).all():
+        return [Check("finite directions", 1.0, 0.0, "<=", f"got {v.tolist()}")]
+    ranges = [(0, min(bound.split, k)), (max(bound.split + 1, 0), k)]
+    if k < 1 or (len(v) == 1 and bound.split < k):
+        return [Check("all splits", 1.0, 0.0, "<=", f"one direction, split {bound.split} of {k}")]
+    return [
+        Check(
+            f"splits {first} to {last} of {k}",
+            float(not refuted_splits(loss, theta, h, along, domain, k, first, last)),
+            0.0,
+            "<=",
+            "no such numbers of points of the two labels reach <v, h>",
+        )
+        for along, (first, last) in zip(v, ranges, strict=False)
     ]
 
 

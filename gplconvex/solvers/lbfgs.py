@@ -311,7 +311,7 @@ class _Objective:
         dz = self.predictors(step[1:])
         # Lengths are base + s * direction; the slope along that direction was -steep at the base.
         base, direction, steep, s = np.zeros(len(step)), np.ones(len(step)), -downhill, 1.0
-        found = None
+        found, ceiling = None, point.value + NOISE * (1.0 + abs(point.value))
         for trial in range(TRIALS):
             t = base + s * direction
             t[tied] = t[0]
@@ -320,7 +320,9 @@ class _Objective:
             jet = self.losses.jet(point.z, dz, t[1:])
             first, second, row = self._derivatives(point, models, step, jet)
             along, newton = float(first @ direction), _solve_arrow(first, second, row)
-            if along <= HALF * steep and np.isfinite(newton).all():
+            # Far out, where F is nearly flat, a gentle slope may be beyond a valley.
+            lower = self.value(models, jet) <= ceiling
+            if lower and along <= HALF * steep and np.isfinite(newton).all():
                 found, base, s = (models, jet), t, 1.0
                 best = abs(float(first @ t)) <= -FLAT * downhill
                 best = best and -float(first @ newton) <= -NEAR * downhill
@@ -336,7 +338,7 @@ class _Objective:
             return None
         value = self.value(*found)
         moved = bool((found[0] != point.models).any())
-        if not moved or value > point.value + NOISE * (1.0 + abs(point.value)):
+        if not moved or value > ceiling:
             return None
         return self.at_jet(*found, point.tied, point.pinned, value)
 
