@@ -51,10 +51,10 @@ def realize_gradient(
     gradient : array_like, same shape
         The wanted gradient h. For softmax its rows sum to 0, as those of every gradient.
     domain : Domain
-        Where the inputs may lie; default `Unbounded`.
+        Where the inputs may lie; default `Unbounded`. A `Box` for `Logistic` alone.
     extra : int
         For `Logistic` and `Softmax`: how many points more than the fewest may be spent on smaller
-        inputs.
+        inputs; in a box exactly so many more are shipped.
 
     Returns
     -------

@@ -88,8 +88,9 @@ class Program:
     def __init__(self, loss: Logistic, theta: FloatArray, h: FloatArray, domain: Box) -> None:
         self.loss, self.theta, self.h, self.domain = loss, theta, h, domain
         free = not loss.intercept
-        self.t, self.b = (theta, 0.0) if free else (theta[:-1], float(theta[-1]))
-        self.features, self.h0 = (h, None) if free else (h[:-1], float(h[-1]))
+        self.t, self.features = (theta, h) if free else (theta[:-1], h[:-1])
+        self.b = 0.0 if free else float(theta[-1])
+        self.h0: float | None = None if free else float(h[-1])
         self.low, self.high = domain.bounds(len(self.t))
         self.th = dot(self.t, self.features)[0]
 

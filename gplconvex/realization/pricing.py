@@ -3,7 +3,7 @@ r"""Pricing: what one logistic point with inputs in a box can contribute along a
 For the label -1 (residual :math:`\sigma(z) > 0`) and for +1 (residual :math:`-\sigma(-z) < 0`),
 
 .. math:: \sigma_+(v) = \sup_{x \in X} \sigma(z)\,\langle v, (x, 1)\rangle, \qquad
-          \sigma_-(v) = \sup_{x \in X} -\sigma(-z)\,\langle v, (x, 1)\rangle, \quad z = \theta^\top x + b.
+          \sigma_-(v) = \sup_{x \in X} -\sigma(-z)\,\langle v, (x, 1)\rangle, \; z = \theta^\top x + b.
 
 Both are :math:`\sup \sigma(M) V` over the pairs :math:`(M, V) = \pm(z, \langle v, (x, 1)\rangle)`, which
 fill a zonogon. Where V > 0 the logarithm :math:`\log\sigma(M) + \log V` is concave and grows with both,
