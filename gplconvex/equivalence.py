@@ -214,7 +214,8 @@ def to_data(
     domain : Domain
         Where the inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs.
+        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
+        many more are shipped.
 
     Returns
     -------
@@ -403,7 +404,8 @@ def poison(
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs.
+        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
+        many more are shipped.
 
     Returns
     -------
@@ -470,7 +472,8 @@ def reproduce_gradient(
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs.
+        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
+        many more are shipped.
 
     Returns
     -------

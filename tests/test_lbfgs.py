@@ -405,3 +405,16 @@ def test_the_step_lengths_are_those_of_newton():
             ]
             mixed = (corners[0] - corners[1] - corners[2] + corners[3]) / (4 * h * h)
             assert hessian[i, j] == pytest.approx(mixed, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_step_does_not_end_on_the_far_side_of_a_valley(seed):
+    """At the start every logit is saturated, F is all but linear, the first step far too long."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(1, 6))
+    x = rng.uniform(0.0, 20.0, size=(200, d))
+    start = -np.full(d, 2.0)
+    problem = gc.Problem(gc.Logistic(), gc.HardConsensus(), [gc.Dataset(x, np.ones(200))], nu=0.1)
+    frozen = gc.ModelAttack(start, gc.SquaredL2(1.0))
+    solution = gc.solve(problem, method="lbfgs", start=start, attacker=frozen)
+    assert solution.status is gc.Status.OPTIMAL

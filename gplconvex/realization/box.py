@@ -46,6 +46,9 @@ TINY = 1e-12
 FARTHEST = 30.0
 """The largest :math:`|\\log(\\alpha/\\beta)|`: one label weighs up to 1e13 times the other."""
 
+NOTHING = 1e-9
+"""A number of points that is left out; whether that was rounding the residual of the others decides."""
+
 TRIES = 3
 """From how many random places single points are started."""
 
@@ -241,9 +244,9 @@ class Program:
             if merged is None or merged.numbers[1 - index] > other:
                 continue
             v = merged.weight - merged.h0
-            x = self.inputs(merged) if v > 0.0 and merged.weight > 0.0 else None
-            if x is None:
+            if not (v > 0.0 and merged.weight > 0.0):
                 continue
+            x = self.inputs(merged)
             labels = (-1.0, 1.0)
             fixed = [(own, x[index], labels[index])] if own else []
             weight = v if index == 0 else merged.weight
@@ -326,7 +329,7 @@ class Program:
 
         if number == 0:
             merged = self.solve(FARTHEST if index == 0 else -FARTHEST)
-            return merged if merged.numbers[index] < 1e-9 else None
+            return merged if merged.numbers[index] < NOTHING else None
         ends = sorted((-FARTHEST, FARTHEST), key=excess)
         if excess(ends[0]) > 0.0 or excess(ends[1]) < 0.0:
             return None
