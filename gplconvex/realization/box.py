@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import brentq, least_squares, minimize_scalar
 from scipy.special import expit
 
 from gplconvex._types import FloatArray
@@ -456,21 +456,14 @@ class Lens:
 
 
 def _peak(f: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a concave function is largest, or positive, by golden section."""
-    ratio = 0.5 * (math.sqrt(5.0) - 1.0)
-    a, d = low, high
-    b, c = d - ratio * (d - a), a + ratio * (d - a)
-    fb, fc = f(b), f(c)
-    for _ in range(40):
-        if fb >= fc:
-            d, c, fc = c, b, fb
-            b = d - ratio * (d - a)
-            fb = f(b)
-        else:
-            a, b, fb = b, c, fc
-            c = a + ratio * (d - a)
-            fc = f(c)
-    return b if fb >= fc else c
+    """Return where a concave function is largest."""
+    found = minimize_scalar(
+        lambda x: -f(x),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-8 * (high - low)},
+    )
+    return float(found.x)
 
 
 def realize_in_box(
