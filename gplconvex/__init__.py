@@ -29,9 +29,11 @@ from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.realization import (
+    Gauge,
     LowerBound,
     Realization,
     check_lower_bound,
+    gauge,
     realize_gradient,
 )
 from gplconvex.regularizers import L2, HardConsensus, Regularizer, SmoothL2, SquaredL2
@@ -50,6 +52,7 @@ __all__ = [
     "Dataset",
     "Domain",
     "Envelope",
+    "Gauge",
     "GplConvexError",
     "GradientAttack",
     "HardConsensus",
@@ -79,6 +82,7 @@ __all__ = [
     "UnsupportedCombinationError",
     "certify",
     "check_lower_bound",
+    "gauge",
     "heart_disease",
     "heart_disease_regression",
     "honest_dataset",

@@ -13,7 +13,7 @@ from gplconvex.data import float_array
 from gplconvex.domains import Box, Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
-from gplconvex.realization.box import realize_in_box
+from gplconvex.realization.box import Gauge, gauge_in_box, realize_in_box
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
@@ -23,7 +23,55 @@ from gplconvex.realization.softmax import realize_softmax
 from gplconvex.regularizers import norm
 from gplconvex.rounding import LARGEST, REALIZATION_RESIDUAL
 
-__all__ = ["LowerBound", "Realization", "check_lower_bound", "realize_gradient"]
+__all__ = ["Gauge", "LowerBound", "Realization", "check_lower_bound", "gauge", "realize_gradient"]
+
+
+def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Domain) -> Gauge:
+    r"""Return the gauge of a gradient: the least weight of points of the domain that has it.
+
+    .. math:: \min \Big\{\sum_i c_i : \sum_i c_i \nabla_\theta\,\varphi(\theta^\top x_i, y_i) = h,
+              \; c_i \ge 0,\; x_i \in X\Big\}
+              = \max \{\langle v, h\rangle : \langle v, g\rangle \le 1 \text{ for all gradients } g
+              \text{ of one point}\}.
+
+    Parameters
+    ----------
+    loss : Loss
+        `Logistic`.
+    theta, gradient : array_like, shape of a model
+        The model and the gradient h, a sum over points without ridge.
+    domain : Domain
+        Where inputs may lie: a `Box`.
+
+    Returns
+    -------
+    Gauge
+        The value, a lower bound of every number of points, and the direction that proves it.
+
+    Raises
+    ------
+    InvalidInputError
+        For shapes that disagree or numbers that are not finite.
+    UnsupportedCombinationError
+        For a loss or domain without a gauge.
+
+    Notes
+    -----
+    Source: T3.1 and T3.5. For a proved integer bound see `realize_gradient`.
+
+    Examples
+    --------
+    >>> gauge(Logistic(), [1.0, 0.0], [-1.0, 2.0], Box(-9.0, 9.0))
+    <Gauge: 3.59112 points>
+    """
+    theta, h = _model("theta", theta, loss), _model("gradient", gradient, loss)
+    if h.shape != theta.shape:
+        raise InvalidInputError(
+            f"gradient must have the shape of theta, {theta.shape}; got {h.shape}"
+        )
+    if not (isinstance(loss, Logistic) and isinstance(domain, Box)):
+        raise UnsupportedCombinationError(f"no gauge is known for {loss!r} and {domain!r}")
+    return gauge_in_box(loss, theta, h, domain)
 
 
 def realize_gradient(

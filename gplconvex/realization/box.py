@@ -178,7 +178,10 @@ class Program:
         share = (merged.s - float(self.t @ lower)) / room if room > 0.0 else 0.0
         x = lower + min(max(share, 0.0), 1.0) * (upper - lower)
         v = w - merged.h0
-        return self._inside(x / w), self._inside((x - self.features) / v)
+        # A label without weight has no point; any place in the box stands for it.
+        own = x / w if w > 0.0 else self.low
+        other = (x - self.features) / v if v > 0.0 else self.low
+        return self._inside(own), self._inside(other)
 
     def _inside(self, x: FloatArray) -> FloatArray:
         """Take back what a division may have moved an input beyond its bound: a few roundings."""
@@ -384,6 +387,31 @@ class Program:
                     ]
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Gauge:
+    r"""The least weight of points of the domain whose gradients sum to h (T3.1), with its multiplier.
+
+    Attributes
+    ----------
+    value : float
+        The least weight: what fractional numbers of points could do. Integers need at least as many.
+    direction : array, shape of a model
+        v with :math:`\langle v, g\rangle \le 1` for the gradient g of every single point of the domain
+        and :math:`\langle v, h\rangle` = ``value``: the derivative of the value in h.
+    x, y, weights : arrays, shapes (n, d), (n,), (n,)
+        Points and fractional numbers of them that attain it; n is at most 2.
+    """
+
+    value: float
+    direction: FloatArray
+    x: FloatArray
+    y: FloatArray
+    weights: FloatArray
+
+    def __repr__(self) -> str:
+        return f"<Gauge: {self.value:.6g} points>"
+
+
 @dataclass(frozen=True, eq=False)
 class Side:
     r"""One end of the range of s: :math:`\epsilon\theta = n + n'`, normals of the two boxes at X.
@@ -464,6 +492,24 @@ def _peak(f: Callable[[float], float], low: float, high: float) -> float:
         options={"xatol": 1e-8 * (high - low)},
     )
     return float(found.x)
+
+
+def gauge_in_box(loss: Logistic, theta: FloatArray, h: FloatArray, domain: Box) -> Gauge:
+    """Return the gauge of h."""
+    if not h.any():
+        return Gauge(
+            0.0, np.zeros_like(h), np.empty((0, len(h) - loss.intercept)), *np.empty((2, 0))
+        )
+    program = Program(loss, theta, h, domain)
+    best = program.solve(0.0)
+    kept = [i for i, number in enumerate(best.numbers) if number > 0.0]
+    return Gauge(
+        sum(best.numbers),
+        best.direction if loss.intercept else best.direction[:-1],
+        np.stack([program.inputs(best)[i] for i in kept]),
+        np.array([-1.0, 1.0])[kept],
+        np.array(best.numbers)[kept],
+    )
 
 
 def realize_in_box(
