@@ -2,8 +2,23 @@
 
 from gplconvex.certificates import Certificate, Check, certify, verify
 from gplconvex.data import Dataset
-from gplconvex.datasets import HeartDisease, heart_disease, heart_disease_regression
-from gplconvex.domains import Box, Domain, Unbounded
+from gplconvex.datasets import (
+    HeartDisease,
+    ModelTargeted,
+    heart_disease,
+    heart_disease_regression,
+    model_targeted,
+)
+from gplconvex.domains import (
+    Ball,
+    Box,
+    Domain,
+    Integer,
+    NonNegative,
+    OneHot,
+    Product,
+    Unbounded,
+)
 from gplconvex.envelope import Envelope, moreau_envelope
 from gplconvex.equivalence import (
     Poisoning,
@@ -28,12 +43,27 @@ from gplconvex.honest import honest_dataset, indifference_dataset
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
+from gplconvex.questions import (
+    Cheapest,
+    Closest,
+    CostMap,
+    Goal,
+    GoalAudit,
+    HalfSpaces,
+    Predictions,
+    TargetAudit,
+    audit,
+    cheapest_target,
+    closest_reachable,
+    cost_map,
+)
 from gplconvex.realization import (
     Gauge,
     LowerBound,
     Realization,
     check_lower_bound,
     gauge,
+    prove_lower_bound,
     realize_gradient,
 )
 from gplconvex.regularizers import L2, HardConsensus, Regularizer, SmoothL2, SquaredL2
@@ -45,18 +75,26 @@ __version__ = "0.1.0"
 __all__ = [
     "L2",
     "Attacker",
+    "Ball",
     "Box",
     "Certificate",
     "CertificateError",
+    "Cheapest",
     "Check",
+    "Closest",
+    "CostMap",
     "Dataset",
     "Domain",
     "Envelope",
     "Gauge",
+    "Goal",
+    "GoalAudit",
     "GplConvexError",
     "GradientAttack",
+    "HalfSpaces",
     "HardConsensus",
     "HeartDisease",
+    "Integer",
     "InvalidInputError",
     "LeastSquares",
     "Logistic",
@@ -64,10 +102,15 @@ __all__ = [
     "LowerBound",
     "MissingDependencyError",
     "ModelAttack",
+    "ModelTargeted",
+    "NonNegative",
     "NotSolvedError",
+    "OneHot",
     "Poisoning",
     "Poisson",
+    "Predictions",
     "Problem",
+    "Product",
     "Progress",
     "Realization",
     "Regularizer",
@@ -76,19 +119,26 @@ __all__ = [
     "Solution",
     "SquaredL2",
     "Status",
+    "TargetAudit",
     "Unbounded",
     "UnreachableTargetError",
     "UnrealizableGradientError",
     "UnsupportedCombinationError",
+    "audit",
     "certify",
+    "cheapest_target",
     "check_lower_bound",
+    "closest_reachable",
+    "cost_map",
     "gauge",
     "heart_disease",
     "heart_disease_regression",
     "honest_dataset",
     "indifference_dataset",
+    "model_targeted",
     "moreau_envelope",
     "poison",
+    "prove_lower_bound",
     "realize_gradient",
     "reproduce_gradient",
     "required_gradient",

@@ -31,7 +31,7 @@ from gplconvex.realization import LowerBound, Realization, check_lower_bound, re
 from gplconvex.realization.exact import missing_gradient
 from gplconvex.regularizers import L2, lengths, norm, rounding_of
 from gplconvex.replies import Replies, replies
-from gplconvex.rounding import REALIZATION_RESIDUAL
+from gplconvex.rounding import REALIZATION_RESIDUAL, VERIFY_RELATIVE
 from gplconvex.solvers import solve
 
 if TYPE_CHECKING:
@@ -214,8 +214,8 @@ def to_data(
     domain : Domain
         Where the inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
-        many more are shipped.
+        How many points more than the fewest may be spent on smaller inputs; in a bounded domain
+        exactly so many more are shipped.
 
     Returns
     -------
@@ -242,7 +242,7 @@ def to_data(
     check_problem(problem)
     theta = problem.check_model("theta", theta)
     g = problem.check_model("gradient", gradient)
-    return _realize(problem, theta, g, _attacker_nu(problem, nu), domain, extra)
+    return _realize(problem, theta, g, attacker_nu(problem, nu), domain, extra)
 
 
 def _realize(
@@ -345,7 +345,8 @@ class Poisoning:
     def require(self, tol: float) -> Poisoning:
         r"""Return self if the points, the lower bound and the certificate's bounds hold.
 
-        The points and the argument are checked from scratch. The certificate must reach ``tol`` as
+        The points and the argument are checked from scratch; of whole numbers and categories only that
+        the points miss the gradient by no more than ``residual``. The certificate must reach ``tol`` as
         in `Certificate.require`; `verify` recomputes it.
 
         Raises
@@ -367,7 +368,7 @@ class Poisoning:
         if wrong:
             raise CertificateError("the attack contradicts itself:", checks=wrong)
         check_lower_bound(self.poisoned.loss, self.theta, h, self.proof, self.domain)
-        outside = int(np.sum(~self.domain.contains(self.dataset.x)))
+        outside = int(np.sum(~self.domain.allows(self.dataset)))
         if outside:
             clause = Check("points outside the domain", outside, 0.0, "<=", f"of {self.domain!r}")
             raise CertificateError("points left the domain:", checks=[clause])
@@ -376,8 +377,13 @@ class Poisoning:
         models = np.stack([theta.ravel() for theta in self.thetas])
         reports = self.poisoned.local_losses.gradient(models)[:-1]
         scale = norm(self.gradient) + norm(h - self.gradient) + math.fsum(lengths(reports))
-        if not missing <= REALIZATION_RESIDUAL * scale:
-            clause = Check("residual", missing, REALIZATION_RESIDUAL * scale, "<=", "of the points")
+        allowed = REALIZATION_RESIDUAL * scale
+        if (
+            self.domain.discrete
+        ):  # rounded points miss by what they claim; the certificate says the rest
+            allowed = max(allowed, self.residual * norm(h) * (1.0 + VERIFY_RELATIVE))
+        if not missing <= allowed:
+            clause = Check("residual", missing, allowed, "<=", "of the points")
             raise CertificateError("the points miss the gradient:", checks=[clause])
         self.certificate.require(tol)
         return self
@@ -404,8 +410,8 @@ def poison(
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
-        many more are shipped.
+        How many points more than the fewest may be spent on smaller inputs; in a bounded domain
+        exactly so many more are shipped.
 
     Returns
     -------
@@ -436,7 +442,7 @@ def poison(
     """
     check_problem(problem)
     target = problem.check_model("target", target)
-    ridge = _attacker_nu(problem, nu)
+    ridge = attacker_nu(problem, nu)
     honest = replies(problem, target)
     gradient = _needed(problem, target, honest)
     theta = to_model(problem, target, gradient)
@@ -472,8 +478,8 @@ def reproduce_gradient(
     domain : Domain
         Where the attacker's inputs may lie; default `Unbounded`.
     extra : int
-        How many points more than the fewest may be spent on smaller inputs; in a `Box` exactly so
-        many more are shipped.
+        How many points more than the fewest may be spent on smaller inputs; in a bounded domain
+        exactly so many more are shipped.
 
     Returns
     -------
@@ -503,7 +509,7 @@ def reproduce_gradient(
     check_problem(problem)
     rho = problem.check_model("rho", rho)
     g = problem.check_model("gradient", gradient)
-    ridge = _attacker_nu(problem, nu)
+    ridge = attacker_nu(problem, nu)
     theta = to_model(problem, rho, g)
     realization = to_data(problem, theta, g, nu=ridge, domain=domain, extra=extra)
     poisoned = problem.with_user(realization.dataset, ridge)
@@ -546,7 +552,8 @@ def _rounding_of_pull(problem: Problem, honest: Replies) -> float:
     return 4.0 * math.fsum(rounding + lengths(honest.gradient - exact))
 
 
-def _attacker_nu(problem: Problem, nu: float | None) -> float:
+def attacker_nu(problem: Problem, nu: float | None) -> float:
+    """Return the attacker's ridge: the given one, or that which all users share."""
     if nu is not None:
         return check_nu(nu)
     if (problem.nu != problem.nu[0]).any():

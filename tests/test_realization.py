@@ -622,6 +622,9 @@ class Halfspace(gc.Domain):
     def contains(self, x: np.ndarray) -> np.ndarray:
         return x[:, 0] >= 0.0
 
+    def project(self, x: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.maximum(x[:, 0], 0.0), x[:, 1:]])
+
 
 class Stretched(gc.LeastSquares):
     """Not registered, and a loss of its own all the same."""

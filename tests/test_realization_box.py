@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gplconvex as gc
-from gplconvex.realization.pricing import supports
+from gplconvex.realization.bounded.pricing import supports
 
 
 def instance(seed: int) -> tuple[gc.Logistic, np.ndarray, np.ndarray, gc.Box, int]:
@@ -69,14 +69,7 @@ def test_target_needs_and_gets_the_same_number():
     assert wider.lower_bound <= attack.lower_bound
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(1.0, 0.0), (0.0, 0.0), (0.0, np.inf), ([0.0, 0.0], [1.0] * 3)]
-)
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (0.0, 0.0), ([0.0, 0.0], [1.0] * 3)])
 def test_bad_boxes_are_refused(low, high):
     with pytest.raises(gc.InvalidInputError):
         gc.Box(low, high)
-
-
-def test_a_box_is_for_logistic_regression():
-    with pytest.raises(gc.UnsupportedCombinationError):
-        gc.realize_gradient(gc.Poisson(), [1.0], [1.0], gc.Box(0.0, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -10,10 +11,15 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import float_array
-from gplconvex.domains import Box, Domain, Unbounded
+from gplconvex.domains import Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
-from gplconvex.realization.box import Gauge, gauge_in_box, realize_in_box
+from gplconvex.realization.bounded.realize import (
+    Gauge,
+    bounded_gauge,
+    bounded_proof,
+    realize_bounded,
+)
 from gplconvex.realization.least_squares import realize_least_squares
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
@@ -23,7 +29,15 @@ from gplconvex.realization.softmax import realize_softmax
 from gplconvex.regularizers import norm
 from gplconvex.rounding import LARGEST, REALIZATION_RESIDUAL
 
-__all__ = ["Gauge", "LowerBound", "Realization", "check_lower_bound", "gauge", "realize_gradient"]
+__all__ = [
+    "Gauge",
+    "LowerBound",
+    "Realization",
+    "check_lower_bound",
+    "gauge",
+    "prove_lower_bound",
+    "realize_gradient",
+]
 
 
 def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Domain) -> Gauge:
@@ -37,11 +51,11 @@ def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Dom
     Parameters
     ----------
     loss : Loss
-        `Logistic`.
+        `LeastSquares`, `Logistic` or `Poisson`.
     theta, gradient : array_like, shape of a model
         The model and the gradient h, a sum over points without ridge.
     domain : Domain
-        Where inputs may lie: a `Box`.
+        Where points may lie. Of whole numbers and categories the convex hull counts.
 
     Returns
     -------
@@ -52,6 +66,9 @@ def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Dom
     ------
     InvalidInputError
         For shapes that disagree or numbers that are not finite.
+    UnrealizableGradientError
+        If no points of the domain have the gradient, with a direction that separates it from all of
+        theirs.
     UnsupportedCombinationError
         For a loss or domain without a gauge.
 
@@ -61,17 +78,77 @@ def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Dom
 
     Examples
     --------
+    >>> from gplconvex import Box
     >>> gauge(Logistic(), [1.0, 0.0], [-1.0, 2.0], Box(-9.0, 9.0))
     <Gauge: 3.59112 points>
     """
-    theta, h = _model("theta", theta, loss), _model("gradient", gradient, loss)
-    if h.shape != theta.shape:
-        raise InvalidInputError(
-            f"gradient must have the shape of theta, {theta.shape}; got {h.shape}"
+    if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
+        raise UnsupportedCombinationError(
+            f"no gauge is known for the loss {loss!r}: LeastSquares, Logistic and Poisson have one"
         )
-    if not (isinstance(loss, Logistic) and isinstance(domain, Box)):
-        raise UnsupportedCombinationError(f"no gauge is known for {loss!r} and {domain!r}")
-    return gauge_in_box(loss, theta, h, domain)
+    theta, h = _pair(theta, gradient, loss)
+    check_domain(loss, domain, len(h) - loss.intercept)
+    return bounded_gauge(loss, theta, h, domain)
+
+
+def prove_lower_bound(
+    loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Domain
+) -> LowerBound:
+    """Return the largest number of points that a direction proves to be needed, without points.
+
+    Parameters
+    ----------
+    loss, theta, gradient, domain
+        As in `gauge`.
+
+    Returns
+    -------
+    LowerBound
+        For `check_lower_bound`; as strong as that of `realize_gradient`, which also finds points.
+
+    Raises
+    ------
+    InvalidInputError, UnsupportedCombinationError, UnrealizableGradientError
+        As `gauge`.
+
+    Notes
+    -----
+    Source: T3.1 and T3.5.
+
+    Examples
+    --------
+    >>> from gplconvex import Box
+    >>> prove_lower_bound(Logistic(), [1.0, 0.0], [-1.0, 2.0], Box(-9.0, 9.0)).value
+    4
+    """
+    if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
+        raise UnsupportedCombinationError(
+            f"no gauge is known for the loss {loss!r}: LeastSquares, Logistic and Poisson have one"
+        )
+    theta, h = _pair(theta, gradient, loss)
+    check_domain(loss, domain, len(h) - loss.intercept)
+    return bounded_proof(loss, theta, h, domain)
+
+
+def check_domain(loss: Loss, domain: Domain, n_features: int) -> None:
+    """Raise if a domain does not fit the loss or the number of features."""
+    if not isinstance(domain, Domain):
+        raise InvalidInputError(f"domain must be a Domain such as Box(0, 1); got {domain!r}")
+    domain.contains(np.zeros((1, n_features)))  # raises if its bounds are of another length
+    if domain.labels is None:
+        return
+    if not isinstance(loss, (LeastSquares, Poisson)):
+        raise UnsupportedCombinationError(
+            f"bounds of labels are for LeastSquares and Poisson; the labels of {loss!r} are classes: "
+            "leave labels out"
+        )
+    low, high = domain.labels
+    if isinstance(loss, Poisson) and not max(math.ceil(low), 0) <= min(high, 2.0**53):
+        raise InvalidInputError(f"no count lies in the bounds of the labels, {domain.labels}")
+    if isinstance(loss, Poisson) and max(low, 0.0) == math.floor(high):
+        raise InvalidInputError(
+            f"only one count lies in the bounds of the labels, {domain.labels}: widen them"
+        )
 
 
 def realize_gradient(
@@ -99,10 +176,12 @@ def realize_gradient(
     gradient : array_like, same shape
         The wanted gradient h. For softmax its rows sum to 0, as those of every gradient.
     domain : Domain
-        Where the inputs may lie; default `Unbounded`. A `Box` for `Logistic` alone.
+        Where the points may lie; default `Unbounded`. Others are for `Logistic`, `LeastSquares` and
+        `Poisson`. Where inputs are whole numbers or categories the gradient is missed by what rounding
+        leaves: ``residual`` and ``note`` say by how much.
     extra : int
         For `Logistic` and `Softmax`: how many points more than the fewest may be spent on smaller
-        inputs; in a box exactly so many more are shipped.
+        inputs; in a bounded domain, for every loss, exactly so many more are shipped.
 
     Returns
     -------
@@ -151,33 +230,26 @@ def realize_gradient(
             f"no construction is known for the loss {loss!r}: LeastSquares, Logistic, Poisson and "
             "Softmax have one"
         )
-    theta = _model("theta", theta, loss)
-    h = _model("gradient", gradient, loss)
-    if h.shape != theta.shape:
-        raise InvalidInputError(
-            f"gradient must have the shape of theta, {theta.shape}; got {h.shape}"
-        )
-    if not isinstance(domain, (Unbounded, Box)):
+    theta, h = _pair(theta, gradient, loss)
+    check_domain(loss, domain, len(h) - loss.intercept)
+    bounded = not isinstance(domain, Unbounded) or domain.labels is not None
+    if bounded and isinstance(loss, Softmax):
         raise UnsupportedCombinationError(
-            f"no construction for the domain {domain!r}: use Unbounded() or, with "
-            "Logistic, Box(low, high)"
-        )
-    if isinstance(domain, Box) and not isinstance(loss, Logistic):
-        raise UnsupportedCombinationError(
-            f"inputs in a box are constructed for Logistic only; got {loss!r}: use Unbounded()"
+            f"inputs in a domain are constructed for losses with one predictor only; got {loss!r}: "
+            "use Unbounded()"
         )
     if not (isinstance(extra, (int, np.integer)) and not isinstance(extra, bool) and extra >= 0):
         raise InvalidInputError(f"extra must be an integer from 0; got {extra!r}")
-    if extra and not isinstance(loss, (Logistic, Softmax)):
+    if extra and not bounded and not isinstance(loss, (Logistic, Softmax)):
         raise UnsupportedCombinationError(
             f"extra points have no use for the loss {loss!r}, whose single points are realized as "
             "they are: leave extra out"
         )
-    if isinstance(domain, Box):
-        found = realize_in_box(cast("Logistic", loss), theta, h, domain, int(extra))
+    if bounded:
+        found = realize_bounded(loss, theta, h, domain, int(extra))
     else:
         found = _realized(loss, theta, h, int(extra))
-    outside = int(np.sum(~domain.contains(found.dataset.x)))
+    outside = int(np.sum(~domain.allows(found.dataset)))
     if outside:
         clause = Check(
             "points outside the domain", outside, 0.0, "<=", f"they must lie in {domain!r}"
@@ -207,6 +279,17 @@ def _balanced(h: FloatArray) -> FloatArray:
             "that rows are features and columns are classes"
         )
     return np.asarray(h - h.mean(axis=1, keepdims=True))
+
+
+def _pair(
+    theta: npt.ArrayLike, gradient: npt.ArrayLike, loss: Loss
+) -> tuple[FloatArray, FloatArray]:
+    model, h = _model("theta", theta, loss), _model("gradient", gradient, loss)
+    if h.shape != model.shape:
+        raise InvalidInputError(
+            f"gradient must have the shape of theta, {model.shape}; got {h.shape}"
+        )
+    return model, h
 
 
 def _model(name: str, values: npt.ArrayLike, loss: Loss) -> FloatArray:

@@ -28,11 +28,11 @@ from scipy.special import expit, softmax, wrightomega
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import frozen_array, is_number
-from gplconvex.domains import Box, Domain, Unbounded
+from gplconvex.domains import Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError
-from gplconvex.losses import Logistic, Loss, Poisson, Softmax
+from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
+from gplconvex.realization.bounded.pricing import supports
 from gplconvex.realization.multiclass_bound import kappas
-from gplconvex.realization.pricing import supports
 from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
 
 FORMAT = "gplconvex lower bound 1"
@@ -74,8 +74,8 @@ class LowerBound:
         ``multipliers`` refutes all j up to ``split``, the second all others.
         ``"constant predictor"``: theta is zero but for the intercept, and no smaller number of the
         possible residuals sums to :math:`h_0`.
-        ``"bounded inputs"``: j points of label -1 and k - j of label +1, k one less, contribute at
-        most :math:`j\sigma_+(v) + (k-j)\sigma_-(v)` along v, less than
+        ``"bounded inputs"``: j points of the domain with residuals above 0 and k - j below, k one
+        less, contribute at most :math:`j\sigma_+(v) + (k-j)\sigma_-(v)` along v, less than
         :math:`\langle v, h\rangle`: for all j up to ``split`` along the first (or only) direction,
         for the others along the second.
     direction : array or None
@@ -475,11 +475,11 @@ def _check_direction(
 
 
 def refuted_splits(
-    loss: Logistic,
+    loss: Loss,
     theta: FloatArray,
     h: FloatArray,
     v: FloatArray,
-    domain: Box,
+    domain: Domain,
     k: int,
     first: int,
     last: int,
@@ -490,17 +490,19 @@ def refuted_splits(
     """
     if first > last:
         return True
-    positive, negative = supports(loss, theta, v, domain)
+    above, below = supports(loss, theta, v, domain)
     along, off = dot(v, h)
-    most = max(j * positive + (k - j) * negative for j in (first, last))
+    most = max(
+        (j * above if j else 0.0) + ((k - j) * below if j < k else 0.0) for j in (first, last)
+    )
     return along - off > most * (1.0 + 8.0 * UNIT)
 
 
 def _check_bounded(
     loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound, domain: Domain
 ) -> list[Check]:
-    if not (isinstance(loss, Logistic) and isinstance(domain, Box)):
-        return [Check("logistic loss and a box", 1.0, 0.0, "<=", f"got {loss!r}, {domain!r}")]
+    if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
+        return [Check("residuals of two signs", 1.0, 0.0, "<=", f"got {loss!r}")]
     k, v = bound.value - 1, np.atleast_2d(np.asarray(bound.direction, dtype=np.float64))
     if bound.direction is None or v.shape not in ((1, theta.size), (2, theta.size)):
         return [Check("one or two directions", 1.0, 0.0, "<=", f"got shape {v.shape}")]
@@ -515,7 +517,7 @@ def _check_bounded(
             float(not refuted_splits(loss, theta, h, along, domain, k, first, last)),
             0.0,
             "<=",
-            "no such numbers of points of the two labels reach <v, h>",
+            "no such numbers of points of the two signs reach <v, h>",
         )
         for along, (first, last) in zip(v, ranges, strict=False)
     ]
