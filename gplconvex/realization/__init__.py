@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gplconvex._types import FloatArray
 from gplconvex.certificates import Check
 from gplconvex.data import float_array
-from gplconvex.domains import Domain, Unbounded
+from gplconvex.domains import Box, Domain, Unbounded
 from gplconvex.errors import CertificateError, InvalidInputError, UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.realization.bounded.realize import (
@@ -26,6 +26,7 @@ from gplconvex.realization.lower_bound import LowerBound, check_lower_bound
 from gplconvex.realization.poisson import realize_poisson
 from gplconvex.realization.result import Realization
 from gplconvex.realization.softmax import realize_softmax
+from gplconvex.realization.softmax.bounded import realize_softmax_in_box
 from gplconvex.regularizers import norm
 from gplconvex.rounding import LARGEST, REALIZATION_RESIDUAL
 
@@ -176,9 +177,10 @@ def realize_gradient(
     gradient : array_like, same shape
         The wanted gradient h. For softmax its rows sum to 0, as those of every gradient.
     domain : Domain
-        Where the points may lie; default `Unbounded`. Others are for `Logistic`, `LeastSquares` and
-        `Poisson`. Where inputs are whole numbers or categories the gradient is missed by what rounding
-        leaves: ``residual`` and ``note`` say by how much.
+        Where the points may lie; default `Unbounded`. For `Softmax` with K > 2 that or a `Box` with
+        finite bounds, where neither the lower bound nor the points are known to be the best. Where
+        inputs are whole numbers or categories the gradient is missed by what rounding leaves:
+        ``residual`` and ``note`` say by how much.
     extra : int
         For `Logistic` and `Softmax`: how many points more than the fewest may be spent on smaller
         inputs; in a bounded domain, for every loss, exactly so many more are shipped.
@@ -233,10 +235,10 @@ def realize_gradient(
     theta, h = _pair(theta, gradient, loss)
     check_domain(loss, domain, len(h) - loss.intercept)
     bounded = not isinstance(domain, Unbounded) or domain.labels is not None
-    if bounded and isinstance(loss, Softmax):
+    if bounded and isinstance(loss, Softmax) and not (type(domain) is Box or loss.n_classes == 2):
         raise UnsupportedCombinationError(
-            f"inputs in a domain are constructed for losses with one predictor only; got {loss!r}: "
-            "use Unbounded()"
+            "points of more than two classes are constructed in a Box or Unbounded() only; got "
+            f"{domain!r}"
         )
     if not (isinstance(extra, (int, np.integer)) and not isinstance(extra, bool) and extra >= 0):
         raise InvalidInputError(f"extra must be an integer from 0; got {extra!r}")
@@ -245,7 +247,9 @@ def realize_gradient(
             f"extra points have no use for the loss {loss!r}, whose single points are realized as "
             "they are: leave extra out"
         )
-    if bounded:
+    if bounded and isinstance(loss, Softmax):
+        found = realize_softmax_in_box(loss, theta, _balanced(h), domain, int(extra))
+    elif bounded:
         found = realize_bounded(loss, theta, h, domain, int(extra))
     else:
         found = _realized(loss, theta, h, int(extra))

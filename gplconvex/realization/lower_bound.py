@@ -33,6 +33,7 @@ from gplconvex.errors import CertificateError, InvalidInputError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.realization.bounded.pricing import supports
 from gplconvex.realization.multiclass_bound import kappas
+from gplconvex.realization.multiclass_pricing import check_bounded_classes
 from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
 
 FORMAT = "gplconvex lower bound 1"
@@ -77,7 +78,8 @@ class LowerBound:
         ``"bounded inputs"``: j points of the domain with residuals above 0 and k - j below, k one
         less, contribute at most :math:`j\sigma_+(v) + (k-j)\sigma_-(v)` along v, less than
         :math:`\langle v, h\rangle`: for all j up to ``split`` along the first (or only) direction,
-        for the others along the second.
+        for the others along the second. Of K > 2 classes: each point contributes at most ``support``,
+        which the ``multipliers`` prove (`gplconvex.realization.multiclass_pricing`).
     direction : array or None
         v, for ``"direction"``, ``"counting"`` (there the best single direction) and
         ``"bounded inputs"`` (there one, or two rows).
@@ -501,6 +503,13 @@ def refuted_splits(
 def _check_bounded(
     loss: Loss, theta: FloatArray, h: FloatArray, bound: LowerBound, domain: Domain
 ) -> list[Check]:
+    if isinstance(loss, Softmax) and loss.n_classes > 2:
+        return check_bounded_classes(
+            loss, theta, h, bound.value, bound.direction, bound.multipliers, domain
+        )
+    if isinstance(loss, Softmax):
+        theta, h = logit_difference(theta, h)
+        loss = Logistic(loss.intercept)
     if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
         return [Check("residuals of two signs", 1.0, 0.0, "<=", f"got {loss!r}")]
     k, v = bound.value - 1, np.atleast_2d(np.asarray(bound.direction, dtype=np.float64))

@@ -20,14 +20,14 @@ from gplconvex.rounding import UNIT
 NOTHING = 1e-9
 """A number of points that is left out; whether that was rounding the residual of the others decides."""
 
-TRIES = 2
+TRIES = 3
 """From how many random places single points are started."""
 
 MOST_INPUTS = 500
 """Inputs that least squares moves at most: a factorization of so many takes a tenth of a second."""
 
-MOST_ROUNDS = 40
-"""Rounds of least squares: where a solution is near, it takes about ten."""
+MOST_ROUNDS, FEW_INPUTS = 100, 50
+"""Rounds of least squares for few inputs, a third for more: where a solution is near, ten find it."""
 
 FREE = 3
 """How many points of a sign are free then."""
@@ -79,10 +79,24 @@ def _equal(
 
     whose left side is a convex function of W.
     """
-    (plus, above), (minus, below) = first, second
-    if above == 0 or below == 0:
+    if first[1] == 0 or second[1] == 0:
         return
-    h0 = roomy(program).h0 if program.free else program.solve(math.log(below / above)).h0
+    if program.h0 is not None:
+        differences = [program.h0]
+    elif program.free:
+        differences = [0.0]
+    else:  # any W - V will do: that of the least weight, and some to both sides of it
+        merged = program.solve(math.log(second[1] / first[1]))
+        step = 0.25 * (2.0 * merged.weight - merged.h0)
+        differences = [merged.h0, 0.0, *(merged.h0 + i * step for i in (-1.0, 1.0, -0.5, 0.5))]
+    for h0 in dict.fromkeys(differences):
+        yield from _equal_with(program, first, second, h0)
+
+
+def _equal_with(
+    program: Program, first: tuple[Branch, int], second: tuple[Branch, int], h0: float
+) -> Iterator[Merged]:
+    (plus, above), (minus, below) = first, second
     least, most = max(0.0, h0), min(above * plus.top, below * minus.top + h0)
     total = program.th + program.b * h0
 
@@ -257,19 +271,25 @@ def _shared(total: int, number: int) -> list[tuple[int, float]]:
 
 def _spread(program: Program, above: int, below: int) -> Iterator[Dataset]:
     """Yield datasets in which one sign's points are equal and the other's are of two kinds."""
+    branch = program.plus, program.minus
+    if not (above and below):
+        index = 0 if above else 1
+        for alone in _alone(program, above, below):
+            point = program.inputs(alone)[index]
+            for two in _two_kinds(program, point, branch[index], abs(alone.h0), above + below):
+                yield _dataset([(number, kind, branch[index].label) for number, kind in two])
+        return
     for own, other, index in ((above, below, 0), (below, above, 1)):
         merged = _taking(program, own, index, other)
         if merged is None or merged.numbers[1 - index] > other:
             continue
-        v = merged.weight - merged.h0
-        if not (v > 0.0 and merged.weight > 0.0):
+        weights = merged.weight, merged.weight - merged.h0
+        if not min(weights) > 0.0:
             continue
-        x = program.inputs(merged)
-        branch = (program.plus, program.minus)
-        fixed = [(own, x[index], branch[index].label)] if own else []
-        rest, weight = branch[1 - index], v if index == 0 else merged.weight
-        for two in _two_kinds(program, x[1 - index], rest, weight, other):
-            yield _dataset(fixed + [(number, point, rest.label) for number, point in two])
+        x, rest = program.inputs(merged), branch[1 - index]
+        for two in _two_kinds(program, x[1 - index], rest, weights[1 - index], other):
+            groups = [(own, x[index], branch[index].label)]
+            yield _dataset(groups + [(number, kind, rest.label) for number, kind in two])
 
 
 def _two_kinds(
@@ -416,7 +436,7 @@ def _solved(
         xtol=4 * UNIT,
         ftol=4 * UNIT,
         gtol=None,
-        max_nfev=MOST_ROUNDS,
+        max_nfev=MOST_ROUNDS if inside.size <= FEW_INPUTS else MOST_ROUNDS // 3,
     )
     yield Dataset(np.clip(found.x.reshape(-1, d), low, high), y, start.counts)
 

@@ -48,6 +48,9 @@ from gplconvex.rounding import LARGEST, UNIT
 TINY = 1e-12
 """How near to an end of an open interval a root is looked for, relative to the interval."""
 
+MOST_STEPS = 2000
+"""Of a root's search: a jump, or a root far below its interval, takes more than scipy's 100."""
+
 MOST_DOUBLINGS = 60
 """How often the range of h0 is doubled, beyond the size of h."""
 
@@ -181,7 +184,14 @@ class Program:
             while self._room(lens, far) <= 0.0:
                 far *= 2.0
             edge = float(
-                brentq(lambda w: self._room(lens, w), start, far, xtol=1e-300, rtol=8 * UNIT)
+                brentq(
+                    lambda w: self._room(lens, w),
+                    start,
+                    far,
+                    xtol=1e-300,
+                    rtol=8 * UNIT,
+                    maxiter=MOST_STEPS,
+                )
             )
             start = edge + TINY * (far - edge)
         w, derivative = start, self._conditions(lens, start, log_ratio)[0]
@@ -196,6 +206,7 @@ class Program:
                     far,
                     xtol=1e-300,
                     rtol=8 * UNIT,
+                    maxiter=MOST_STEPS,
                 )
             )
         scale, v = self._multiplier(lens, w, log_ratio)
@@ -405,7 +416,7 @@ def _meet_poisson(
         high = middle + 2.0 * (high - middle)
     if excess(low) >= 0.0:
         return low, minus.margin_of(plus.log_steepness(low) + log_ratio)
-    m = float(brentq(excess, low, high, xtol=1e-300, rtol=8 * UNIT))
+    m = float(brentq(excess, low, high, xtol=1e-300, rtol=8 * UNIT, maxiter=MOST_STEPS))
     return m, minus.margin_of(plus.log_steepness(m) + log_ratio)
 
 

@@ -76,7 +76,7 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
     system = System(loss, theta, h, RANKS[0])
     if loss.n_classes == 2 and system.rank:
         return _binary(system, extra)
-    proof = _prove(loss, theta, h, system)
+    proof = prove_unbounded(loss, theta, h, system)
     if not system.rank:
         return _constant_logits(system, proof)
     found = _fewest(system, proof.value)
@@ -108,7 +108,7 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
 # -- the bound ---------------------------------------------------------------------------------------
 
 
-def _prove(loss: Softmax, theta: FloatArray, h: FloatArray, system: System) -> LowerBound:
+def prove_unbounded(loss: Softmax, theta: FloatArray, h: FloatArray, system: System) -> LowerBound:
     """Return the best lower bound, rounded down, with its argument."""
     n = loss.n_classes
     s, h0 = trace_bound(theta, h), system.h0
