@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import mpmath
 import numpy as np
 from mpmath import mp
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
+from scipy.spatial import cKDTree
 
 import gplconvex as gc
 
@@ -315,3 +317,147 @@ def fewest_with_intercept(s: float, h0: float, most: int = 4) -> int | None:
         if k > abs(h0) and least_cost(k, h0) <= s:
             return k
     return None
+
+
+# -- bounded domains ---------------------------------------------------------------------------------
+# In float64, over grids: least weights by linear programs, fewest points by exhaustive search.
+
+
+def hull_grid(domain: gc.Domain, n_features: int, steps: int, far: float = 8.0) -> np.ndarray:
+    """Points all over the convex hull of a domain, corners included; infinite ends are cut off."""
+    if isinstance(domain, gc.Product):
+        parts = [hull_grid(inner, number, steps, far) for number, inner in domain.parts]
+        chosen = itertools.product(*parts)
+        return np.array([np.concatenate(rows) for rows in chosen])
+    if isinstance(domain, gc.OneHot):
+        steps = min(steps, 12)
+        shares = itertools.product(range(steps + 1), repeat=n_features)
+        return np.array([row for row in shares if sum(row) == steps]) / steps
+    if isinstance(domain, gc.Ball):
+        if n_features == 1:
+            return domain.radius * np.linspace(-1.0, 1.0, steps)[:, None]
+        turn = np.linspace(0.0, 2.0 * np.pi, 4 * steps)
+        circle = np.column_stack([np.cos(turn), np.sin(turn)])
+        return np.concatenate([r * circle for r in domain.radius * np.linspace(0.0, 1.0, steps)])
+    low, high = domain.bounds(n_features)
+    ends = np.where(np.isfinite(low), low, -far), np.where(np.isfinite(high), high, far)
+    return np.array(list(itertools.product(*map(partial(np.linspace, num=steps), *ends))))
+
+
+def into_hull(domain: gc.Domain, x: np.ndarray) -> np.ndarray:
+    """Points near the hull of a domain moved into it."""
+    if isinstance(domain, gc.Product):
+        ends = np.cumsum([number for number, _ in domain.parts])[:-1]
+        parts = np.split(x, ends, axis=1)
+        inner = [part for _, part in domain.parts]
+        return np.hstack([into_hull(i, part) for i, part in zip(inner, parts, strict=True)])
+    if isinstance(domain, gc.OneHot):
+        shares = np.maximum(x, 0.0) + 1e-300
+        return shares / shares.sum(axis=1, keepdims=True)
+    if isinstance(domain, gc.Ball):
+        size = np.linalg.norm(x, axis=1, keepdims=True)
+        return x * np.minimum(1.0, domain.radius / np.maximum(size, 1e-300))
+    return np.clip(x, *domain.bounds(x.shape[1]))
+
+
+def extreme_labels(loss: gc.Loss, domain: gc.Domain) -> tuple[float, float]:
+    """The labels with the largest residuals above and below 0."""
+    if isinstance(loss, gc.Logistic):
+        return -1.0, 1.0
+    low, high = domain.labels
+    return (np.ceil(low), np.floor(high)) if isinstance(loss, gc.Poisson) else (low, high)
+
+
+def gradients(loss: gc.Loss, theta: np.ndarray, x: np.ndarray, y: Any) -> np.ndarray:
+    """The gradients of single points, one a row."""
+    inputs = np.column_stack([x, np.ones(len(x))]) if loss.intercept else x
+    z, y = inputs @ theta, np.broadcast_to(y, len(x))
+    if isinstance(loss, gc.LeastSquares):
+        w = z - y
+    elif isinstance(loss, gc.Poisson):
+        w = np.exp(z) - y
+    else:
+        w = -y / (1.0 + np.exp(y * z))
+    return w[:, None] * inputs
+
+
+def _around(domain: gc.Domain, x: np.ndarray, size: float) -> np.ndarray:
+    """Points of the hull at some distance around others."""
+    steps = np.array(list(itertools.product((-1.0, -0.4, 0.0, 0.4, 1.0), repeat=x.shape[1])))
+    return into_hull(domain, (x[:, None, :] + size * steps).reshape(-1, x.shape[1]))
+
+
+def least_weight(
+    loss: gc.Loss,
+    theta: np.ndarray,
+    h: np.ndarray,
+    domain: gc.Domain,
+    steps: int = 25,
+    far: float = 8.0,
+    rounds: int = 14,
+) -> float:
+    """The least weight of points of a grid whose gradients sum to h: never below the gauge.
+
+    Linear programs, each after the first on finer grids around the points that the last one took.
+    """
+    n_features = len(h) - loss.intercept
+    x, size, labels = hull_grid(domain, n_features, steps, far), 2.0 / steps, None
+    y = np.repeat(extreme_labels(loss, domain), len(x))
+    x = np.concatenate([x, x])
+    best = np.inf
+    for _ in range(rounds):
+        columns = gradients(loss, theta, x, y)
+        found = linprog(np.ones(len(x)), A_eq=columns.T, b_eq=h, method="highs")
+        if found.status != 0:
+            break
+        best = min(best, float(found.fun))
+        taken = found.x > 1e-9 * best
+        kept, labels = x[taken], y[taken]
+        near = [_around(domain, row[None], size) for row in kept]
+        x = np.concatenate([kept, *near])
+        y = np.concatenate([labels, np.repeat(labels, [len(rows) for rows in near])])
+        size *= 0.4
+    return best
+
+
+def most_paid(
+    loss: gc.Loss, theta: np.ndarray, v: np.ndarray, domain: gc.Domain, sign: float, far: float
+) -> float:
+    """The largest <v, gradient> over points whose residuals have a sign: on a grid, then around."""
+    n_features, size = len(v) - loss.intercept, 0.3
+    x = hull_grid(domain, n_features, 17, far)
+    y = extreme_labels(loss, domain)[0 if sign > 0.0 else 1]
+    best = 0.0
+    for _ in range(25):
+        slope = gradients(loss, theta, x, y)
+        w = slope[:, -1] if loss.intercept else residuals(loss, theta, x, y)
+        paid = np.where(sign * w > 0.0, slope @ v, 0.0)
+        first = np.argsort(-paid)[:3]
+        best = max(best, float(paid[first[0]]))
+        x = np.concatenate([_around(domain, x[first], size), x[first]])
+        size *= 0.55
+    return best
+
+
+def residuals(loss: gc.Loss, theta: np.ndarray, x: np.ndarray, y: Any) -> np.ndarray:
+    """The residuals of single points."""
+    shifted = np.append(theta, 0.0) if not loss.intercept else theta
+    other = type(loss)(intercept=True)
+    return gradients(other, shifted, x, y)[:, -1]
+
+
+def nearest_sum(atoms: np.ndarray, h: np.ndarray, k: int) -> tuple[float, np.ndarray]:
+    """How near the sum of k rows comes to h, and which rows: by exhaustive search, k up to 3."""
+    tree = cKDTree(atoms)
+    if k == 1:
+        distance, index = tree.query(h)
+        return float(distance), np.array([index])
+    if k == 2:
+        distances, others = tree.query(h - atoms)
+        first = int(np.argmin(distances))
+        return float(distances[first]), np.array([first, others[first]])
+    pairs = np.array(list(itertools.combinations_with_replacement(range(len(atoms)), 2)))
+    tree = cKDTree(atoms[pairs[:, 0]] + atoms[pairs[:, 1]])
+    distances, others = tree.query(h - atoms)
+    first = int(np.argmin(distances))
+    return float(distances[first]), np.append(pairs[others[first]], first)

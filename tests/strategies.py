@@ -124,3 +124,76 @@ def example(loss, regularizer, nu=0.3, users=3, rows=10, d=2, seed=0) -> gc.Prob
         for _ in range(users)
     ]
     return gc.Problem(loss, regularizer, datasets, nu)
+
+
+# -- bounded domains ---------------------------------------------------------------------------------
+
+DOMAINS = {
+    "box": (2, lambda **labels: gc.Box([-1.0, -0.5], [2.0, 1.0], **labels)),
+    "box in one dimension": (1, lambda **labels: gc.Box(-1.0, 2.0, **labels)),
+    "ball": (2, lambda **labels: gc.Ball(1.5, **labels)),
+    "ball in one dimension": (1, lambda **labels: gc.Ball(1.5, **labels)),
+    "nonnegative": (2, gc.NonNegative),
+    "product": (2, lambda **labels: gc.Product([(1, gc.Box(-1, 2)), (1, gc.Ball(1))], **labels)),
+    "ball and ray": (
+        3,
+        lambda **labels: gc.Product([(2, gc.Ball(1.0)), (1, gc.NonNegative())], **labels),
+    ),
+    "integer": (2, lambda **labels: gc.Integer([-2, 0], [3, 5], **labels)),
+    "categories": (3, gc.OneHot),
+    "mixed": (4, lambda **labels: gc.Product([(1, gc.Integer(-1, 2)), (3, gc.OneHot())], **labels)),
+}
+"""Domains by name, with their number of features; to be called with bounds of labels."""
+
+
+def domain_labels(loss: gc.Loss) -> tuple[float, float] | None:
+    """Bounds of labels that leave residuals of both signs."""
+    if isinstance(loss, gc.Logistic):
+        return None
+    return (-1.0, 1.5) if isinstance(loss, gc.LeastSquares) else (0.0, 4.0)
+
+
+def inputs(domain: gc.Domain, n_features: int, m: int, rng: np.random.Generator) -> np.ndarray:
+    """Random points of a domain, some of them on its boundary."""
+    if isinstance(domain, gc.Product):
+        return np.hstack([inputs(inner, number, m, rng) for number, inner in domain.parts])
+    if isinstance(domain, gc.OneHot):
+        return np.eye(n_features)[rng.integers(n_features, size=m)]
+    if isinstance(domain, gc.Ball):
+        x = rng.normal(size=(m, n_features))
+        length = rng.choice([1.0 - 1e-12, 0.5, 0.1], size=(m, 1)) * domain.radius
+        return x / np.linalg.norm(x, axis=1, keepdims=True) * length
+    low, high = domain.bounds(n_features)
+    if isinstance(domain, gc.Integer):
+        return rng.integers(low, high + 1, size=(m, n_features)).astype(float)
+    width = np.where(np.isfinite(high), high - low, 3.0)
+    return low + rng.choice([0.0, 1.0, 0.5, rng.random()], size=(m, n_features)) * width
+
+
+def allowed_labels(
+    loss: gc.Loss, domain: gc.Domain, m: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Labels that both the loss and the domain take."""
+    if domain.labels is None:
+        return labels(loss, m, rng)
+    low, high = domain.labels
+    if isinstance(loss, gc.Poisson):
+        return rng.integers(int(low), int(high) + 1, size=m).astype(float)
+    return rng.uniform(low, high, size=m)
+
+
+@st.composite
+def bounded_instances(
+    draw: st.DrawFn, loss: gc.Loss, kinds: tuple[str, ...], most: int = 6
+) -> tuple[np.ndarray, np.ndarray, gc.Domain, int]:
+    """A model, the gradient of m random points of a domain, that domain, and m."""
+    n_features, make = DOMAINS[draw(st.sampled_from(kinds))]
+    bounds = draw(st.sampled_from([None, domain_labels(loss)]))
+    domain = make(labels=bounds)
+    m = draw(st.integers(1, most))
+    scale = draw(powers(0.1, 1.5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    theta = scale * rng.normal(size=n_features + loss.intercept)
+    x, y = inputs(domain, n_features, m, rng), allowed_labels(loss, domain, m, rng)
+    w = loss.residual(loss.predictor(x, theta), y)
+    return theta, loss.pullback(x, w), domain, m

@@ -38,6 +38,8 @@ Group = tuple[int, FloatArray, float]
 
 def datasets(program: Program, above: int, below: int) -> Iterator[Dataset]:
     """Yield datasets of so many points with residuals above and below 0 whose gradients may sum to h."""
+    if program.refutes(above, below):
+        return
     if isinstance(program.loss, Logistic):
         for merged in _equal(program, (program.plus, above), (program.minus, below)):
             yield _pair(program, merged, [(above, -1.0)], [(below, 1.0)])
@@ -172,7 +174,7 @@ def _taking(program: Program, number: int, index: int, most: float = math.inf) -
     if number == 0:
         merged = program.solve(FARTHEST if index == 0 else -FARTHEST)
         return merged if merged.numbers[index] < NOTHING else None
-    ends = sorted((-FARTHEST, FARTHEST), key=excess)
+    ends = program.between(number, index)
     if excess(ends[0]) > 0.0 or excess(ends[1]) < 0.0:
         return None
     rough = float(brentq(excess, ends[0], ends[1], xtol=1e-6))
@@ -349,9 +351,8 @@ def scattered(program: Program, above: int, below: int) -> Iterator[Dataset]:
     """
     pieces = [piece for _, piece in program.shape.pieces]
     d = len(program.t)
-    if not all(isinstance(piece, Intervals) for piece in pieces) or isinstance(
-        program.loss, LeastSquares
-    ):
+    boxed = all(isinstance(piece, Intervals) for piece in pieces)
+    if not boxed or isinstance(program.loss, LeastSquares) or program.refutes(above, below):
         return
     if (min(above, FREE + 1) + min(below, FREE + 1)) * d > MOST_INPUTS:
         return

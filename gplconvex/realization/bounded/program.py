@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
+from scipy.special import expit
 
 from gplconvex._types import FloatArray
 from gplconvex.domains import Domain
@@ -53,6 +54,9 @@ MOST_STEPS = 2000
 
 MOST_DOUBLINGS = 60
 """How often the range of h0 is doubled, beyond the size of h."""
+
+NEARLY = 1e-9
+"""A relative excess of numbers of points that rounding cannot make."""
 
 FARTHEST = 30.0
 r"""The largest :math:`|\log(\alpha/\beta)|`: one sign weighs up to 1e13 times the other."""
@@ -136,6 +140,29 @@ class Program:
                 else self._with_h0(self.h0, log_ratio)
             )
         return self._solved[log_ratio]
+
+    def refutes(self, above: int, below: int) -> bool:
+        r"""Return whether a solution so far shows that so many of each sign cannot do.
+
+        At the weights of each, :math:`\alpha n + \beta n'` is no less than :math:`\alpha c + \beta c'`.
+        """
+        return any(
+            expit(log_ratio) * (merged.numbers[0] - above)
+            + expit(-log_ratio) * (merged.numbers[1] - below)
+            > NEARLY * (1.0 + sum(merged.numbers))
+            for log_ratio, merged in self._solved.items()
+        )
+
+    def between(self, number: int, index: int) -> tuple[float, float]:
+        """Return the nearest ratios so far at which a sign takes fewer and more than a number."""
+        fewer = -FARTHEST if index else FARTHEST
+        more = -fewer
+        for log_ratio, merged in self._solved.items():
+            if merged.numbers[index] <= number:
+                fewer = max(fewer, log_ratio) if index else min(fewer, log_ratio)
+            else:
+                more = min(more, log_ratio) if index else max(more, log_ratio)
+        return fewer, more
 
     def _without_intercept(self, log_ratio: float) -> Merged:
         if not all(self.possible):
