@@ -24,14 +24,19 @@ import numpy.typing as npt
 
 from gplconvex.certificates import Certificate, Check, certify
 from gplconvex.domains import Domain, Unbounded
-from gplconvex.errors import CertificateError, InvalidInputError, UnreachableTargetError
+from gplconvex.errors import (
+    CertificateError,
+    InvalidInputError,
+    NotSolvedError,
+    UnreachableTargetError,
+)
 from gplconvex.participants import GradientAttack, ModelAttack, check_plausible
 from gplconvex.problem import Problem, check_nu, check_problem
 from gplconvex.realization import LowerBound, Realization, check_lower_bound, realize_gradient
 from gplconvex.realization.exact import missing_gradient
 from gplconvex.regularizers import L2, lengths, norm, rounding_of
 from gplconvex.replies import Replies, replies
-from gplconvex.rounding import REALIZATION_RESIDUAL, VERIFY_RELATIVE
+from gplconvex.rounding import REALIZATION_RESIDUAL, UNSOLVED, VERIFY_RELATIVE
 from gplconvex.solvers import solve
 
 if TYPE_CHECKING:
@@ -424,6 +429,8 @@ def poison(
         If no plausible report makes the target stationary.
     InvalidInputError, UnrealizableGradientError, UnsupportedCombinationError, CertificateError
         As `realize_gradient`.
+    NotSolvedError
+        If the replies of the honest users are so badly known that no points might be needed.
 
     Notes
     -----
@@ -446,8 +453,16 @@ def poison(
     honest = replies(problem, target)
     gradient = _needed(problem, target, honest)
     theta = to_model(problem, target, gradient)
-    off = _rounding_of_pull(problem, honest)
-    realization = _realize(problem, theta, gradient, ridge, domain, extra, off)
+    rounding, unsolved = _errors_of_pull(problem, honest)
+    realization = _realize(problem, theta, gradient, ridge, domain, extra, rounding + unsolved)
+    solved = max(UNSOLVED * math.fsum(lengths(honest.gradient)), rounding / UNSOLVED)
+    if not realization.n_points and unsolved > solved:
+        raise NotSolvedError(
+            f"the replies of the honest users at the target are known only up to {unsolved:.2g} in "
+            "their gradients, and within that no points at all are needed: rescale the features, add a ridge "
+            "or choose a nearer target",
+            solution=None,
+        )
     poisoned = problem.with_user(realization.dataset, ridge)
     thetas = (*honest.theta.reshape(-1, *problem.shape), theta)
     certificate = certify(poisoned, target, thetas)
@@ -546,10 +561,10 @@ def _poisoning(
     )
 
 
-def _rounding_of_pull(problem: Problem, honest: Replies) -> float:
-    """Return how far the computed pull may be from the exact one, reply by reply."""
+def _errors_of_pull(problem: Problem, honest: Replies) -> tuple[float, float]:
+    """Return how far the computed pull may be from the exact one, by rounding and by solving."""
     exact, rounding = problem.local_losses.certified_gradient(honest.theta)
-    return 4.0 * math.fsum(rounding + lengths(honest.gradient - exact))
+    return 4.0 * math.fsum(rounding), 4.0 * math.fsum(lengths(honest.gradient - exact))
 
 
 def attacker_nu(problem: Problem, nu: float | None) -> float:

@@ -23,6 +23,9 @@ name                  value   why
 `VERIFY_RELATIVE`     1e-6    agreement of a certificate with its recomputation: summation orders
                               of different machines move the allowances by far less, and a bound
                               that is wrong by one part in a million misleads nobody
+`UNSOLVED`            1e-6    error of the honest replies, relative to their reports, beyond which
+                              a pull that vanishes within it is not taken for none: solvers that do
+                              not fail end three digits or more below it
 ===================== ======= ==================================================================
 
 Solvers have no tolerance of their own: they stop when rounding stops them, and the certificate at the
@@ -43,6 +46,7 @@ REALIZATION_RESIDUAL: Final = 1e-12
 POLISHED: Final = 1e-14
 SIMPLEX: Final = 1e-12
 VERIFY_RELATIVE: Final = 1e-6
+UNSOLVED: Final = 1e-6
 
 
 def gamma(n: int) -> float:

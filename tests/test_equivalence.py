@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gplconvex as gc
+from gplconvex import equivalence
 from gplconvex.regularizers import norm
 from tests import oracles_realization as oracle
 from tests import strategies as cases
@@ -631,3 +633,16 @@ def test_features_of_extreme_scales(loss: gc.Loss, size: float) -> None:
     check_points(attack, problem)
     distance, bound = reach(attack)
     assert distance <= bound
+
+
+def test_badly_known_replies_are_not_taken_for_no_pull(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    data = [gc.Dataset(rng.normal(size=(6, 2)), rng.normal(size=6)) for _ in range(2)]
+    problem = gc.Problem(gc.LeastSquares(), gc.SquaredL2(1.0), data, 0.1)
+    start = 0.0 * gc.solve(problem).rho
+    found = equivalence.replies(problem, start)
+    report = found.gradient[0]
+    wrong = dataclasses.replace(found, gradient=np.stack([report, -(1.0 - 1e-9) * report]))
+    monkeypatch.setattr(equivalence, "replies", lambda *_: wrong)
+    with pytest.raises(gc.NotSolvedError, match="known only up to"):
+        gc.poison(problem, start)
