@@ -459,8 +459,8 @@ def poison(
     if not realization.n_points and unsolved > solved:
         raise NotSolvedError(
             f"the replies of the honest users at the target are known only up to {unsolved:.2g} in "
-            "their gradients, and within that no points at all are needed: rescale the features, add a ridge "
-            "or choose a nearer target",
+            "their gradients, and within that no points at all are needed: rescale the features, add a "
+            "ridge or choose a nearer target",
             solution=None,
         )
     poisoned = problem.with_user(realization.dataset, ridge)
