@@ -144,3 +144,19 @@ def test_targets_are_reached_end_to_end():
     np.testing.assert_allclose(gc.solve(attack.poisoned).rho, target, atol=1e-8)
     with pytest.raises(gc.UnsupportedCombinationError, match="two classes"):
         gc.poison(honest, target, domain=gc.Ball(1.0))
+
+
+def test_many_equations():
+    """More than columns are generated for: single points from random places."""
+    rng = np.random.default_rng(4)
+    loss, box, m = gc.Softmax(6, intercept=True), gc.Box(0.0, 1.0), 12
+    theta = rng.normal(size=(31, 6))
+    theta -= theta.mean(axis=1, keepdims=True)
+    x, y = rng.uniform(size=(m, 30)), rng.integers(0, 6, size=m).astype(float)
+    h = np.column_stack([x, np.ones(m)]).T @ loss.residual(loss.predictor(x, theta), y)
+    found = gc.realize_gradient(loss, theta, h, box)
+    assert found.lower_bound <= min(m, found.n_points)
+    assert found.n_points <= m + 4
+    assert relative_residual(loss, found.dataset, theta, h) <= 1e-12
+    assert box.contains(found.dataset.x).all()
+    gc.check_lower_bound(loss, theta, h, found.proof, box)

@@ -175,13 +175,23 @@ class Lens:
             room = float(self.t @ (upper - lower))
             share = (s - float(self.t @ lower)) / room if room > 0.0 else 0.0
             return np.asarray(lower + min(max(share, 0.0), 1.0) * (upper - lower))
-        # Some features are unbounded: move all from a middle along t until s is reached.
+        # Some features are unbounded: move all from a middle along t until s is reached. Other pieces
+        # stay half way between their ends, or as near to that as the intervals' range of s allows.
         low, high = lower.copy(), upper.copy()
+        held = np.ones(len(self.t), dtype=bool)
         for part, piece in self.shape.pieces:
             if isinstance(piece, Intervals):
                 low[part], high[part] = piece.limits(self.h[part], self.h0, w)
-            else:
-                low[part] = high[part] = 0.5 * (lower[part] + upper[part])
+                held[part] = False
+        rest = s - float(self.t[held] @ lower[held])
+        room = float(self.t[held] @ (upper - lower)[held])
+        moving = ~held & (self.t != 0.0)
+        reach = [float(self.t[moving] @ end[moving]) for end in (lower, upper)]
+        share = 0.5
+        if room > 0.0:
+            share = min(max(share, (rest - reach[1]) / room), (rest - reach[0]) / room)
+        share = min(max(share, 0.0), 1.0)
+        low[held] = high[held] = lower[held] + share * (upper - lower)[held]
         v = w - self.h0
         middle = np.clip(self.h * (w / (w + v) if w + v else 0.5), low, high)
 

@@ -473,6 +473,8 @@ def _with_predictor(program: Program, z: float) -> FloatArray:
     """Return an input of the domain with predictor z, which must be in range."""
     middle = program.shape.inside(np.zeros_like(program.t))
     off = z - (float(program.t @ middle) + program.b)
+    if off == 0.0:
+        return middle
     far = program.shape.top(math.copysign(1.0, off) * program.t)
     span = far - middle
     if not np.isfinite(span).all():

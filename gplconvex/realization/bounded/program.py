@@ -36,6 +36,7 @@ from gplconvex.domains import Domain
 from gplconvex.errors import UnrealizableGradientError, UnsupportedCombinationError
 from gplconvex.losses import Loss
 from gplconvex.realization.bounded.branches import (
+    MOST_STEPS,
     Branch,
     LinearBranch,
     LogisticBranch,
@@ -48,9 +49,6 @@ from gplconvex.rounding import LARGEST, UNIT
 
 TINY = 1e-12
 """How near to an end of an open interval a root is looked for, relative to the interval."""
-
-MOST_STEPS = 2000
-"""Of a root's search: a jump, or a root far below its interval, takes more than scipy's 100."""
 
 MOST_DOUBLINGS = 60
 """How often the range of h0 is doubled, beyond the size of h."""

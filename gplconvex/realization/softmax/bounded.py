@@ -50,6 +50,9 @@ NEARLY = (1e-3, 1e-7)
 STEPS = 60
 """Most steps of one solve; those that succeed take 5 to 30."""
 
+PATIENCE = 8
+"""Steps within which what is left must halve."""
+
 PASSES = 4
 """How often a step is taken anew without the inputs that it would take out of the box."""
 
@@ -64,6 +67,9 @@ MOST_EQUATIONS = 80
 
 MOST_RELAXED = 300
 """Coefficients up to which the relaxation is solved: its Newton steps are dense."""
+
+MOST_SINGLE = 100
+"""Numbers of points that are tried as single ones, labels in turn, where there are no columns."""
 
 NEAR = 8
 """How many numbers of points are tried one by one, before larger and larger steps."""
@@ -150,9 +156,14 @@ class Equations:
             )
 
         left, damping = off(points), 1e-2
-        for _ in range(STEPS):
+        checked = math.inf
+        for taken in range(STEPS):
             if norm(left) <= tolerance:
                 return points
+            if taken % PATIENCE == 0:
+                if norm(left) > 0.5 * checked:
+                    return None
+                checked = norm(left)
             jacobian, by_count = self.jacobian(points)
             if total is not None:
                 last = np.append(np.zeros(jacobian.shape[1]), points.counts / total)
@@ -222,6 +233,11 @@ class Equations:
             np.clip(np.stack([t for _, _, t in rows]), -1.0, 1.0),
         )
 
+    def singles(self, k: int) -> Points:
+        """Return k single points near the center, labels in turn."""
+        t = np.random.default_rng(0).uniform(-0.5, 0.5, size=(k, len(self.center)))
+        return Points(np.ones(k), np.arange(k, dtype=np.float64) % self.loss.n_classes, t)
+
     def random(self, k: int) -> Points | None:
         """Return integer counts of points from random places, after their real counts have moved."""
         n, d = self.loss.n_classes, len(self.center)
@@ -283,6 +299,8 @@ class Search:
     def _starts(self, least: int, most: float) -> Iterator[Points]:
         """Yield places to start from, of one number of points."""
         if self.columns is None:
+            if least <= MOST_SINGLE:
+                yield self.equations.singles(least)
             start = self.equations.random(least)
             if start is not None:
                 yield start
