@@ -339,7 +339,7 @@ def hull_grid(domain: gc.Domain, n_features: int, steps: int, far: float = 8.0) 
         turn = np.linspace(0.0, 2.0 * np.pi, 4 * steps)
         circle = np.column_stack([np.cos(turn), np.sin(turn)])
         return np.concatenate([r * circle for r in domain.radius * np.linspace(0.0, 1.0, steps)])
-    low, high = domain.bounds(n_features)
+    low, high = _bounds(domain, n_features)
     ends = np.where(np.isfinite(low), low, -far), np.where(np.isfinite(high), high, far)
     return np.array(list(itertools.product(*map(partial(np.linspace, num=steps), *ends))))
 
@@ -357,7 +357,13 @@ def into_hull(domain: gc.Domain, x: np.ndarray) -> np.ndarray:
     if isinstance(domain, gc.Ball):
         size = np.linalg.norm(x, axis=1, keepdims=True)
         return x * np.minimum(1.0, domain.radius / np.maximum(size, 1e-300))
-    return np.clip(x, *domain.bounds(x.shape[1]))
+    return np.clip(x, *_bounds(domain, x.shape[1]))
+
+
+def _bounds(domain: gc.Domain, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(domain, gc.Unbounded):
+        return np.full(n_features, -np.inf), np.full(n_features, np.inf)
+    return domain.bounds(n_features)
 
 
 def extreme_labels(loss: gc.Loss, domain: gc.Domain) -> tuple[float, float]:
@@ -444,6 +450,11 @@ def residuals(loss: gc.Loss, theta: np.ndarray, x: np.ndarray, y: Any) -> np.nda
     shifted = np.append(theta, 0.0) if not loss.intercept else theta
     other = type(loss)(intercept=True)
     return gradients(other, shifted, x, y)[:, -1]
+
+
+def farthest_from(atoms: np.ndarray, rows: np.ndarray) -> float:
+    """The largest distance of a row from the nearest atom."""
+    return float(np.max(cKDTree(atoms).query(rows)[0]))
 
 
 def nearest_sum(atoms: np.ndarray, h: np.ndarray, k: int) -> tuple[float, np.ndarray]:

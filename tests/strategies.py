@@ -184,7 +184,7 @@ def allowed_labels(
 
 @st.composite
 def bounded_instances(
-    draw: st.DrawFn, loss: gc.Loss, kinds: tuple[str, ...], most: int = 6
+    draw: st.DrawFn, loss: gc.Loss, kinds: tuple[str, ...], most: int = 4
 ) -> tuple[np.ndarray, np.ndarray, gc.Domain, int]:
     """A model, the gradient of m random points of a domain, that domain, and m."""
     n_features, make = DOMAINS[draw(st.sampled_from(kinds))]

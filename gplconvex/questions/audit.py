@@ -44,7 +44,7 @@ from gplconvex.questions.goals import Goal
 from gplconvex.questions.reference import multipliers, reference
 from gplconvex.questions.worst import worst_point
 from gplconvex.regularizers import norm
-from gplconvex.rounding import UNIT, gamma
+from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT, gamma
 
 AGREEMENT = 1e-9
 """Relative agreement of an attack's report and model with those computed anew."""
@@ -85,6 +85,9 @@ class TargetAudit:
         if number == 0:
             return "The target is the optimum without any fake points."
         fewer = _no_fewer(self.floor, self.domain, "makes", "make")
+        if not hits(self.poisoning):
+            off = self.poisoning.certificate.distance
+            return f"{fewer} the target the optimum; {points(number)} come within {off:.2g} of it."
         return (
             f"{fewer} the target the optimum; {points(number)} {'does' if number == 1 else 'do'}."
         )
@@ -375,6 +378,11 @@ def _no_fewer(floor: float, domain: Domain, verb: str, verbs: str) -> str:
 def points(number: float) -> str:
     """Return a number of points in words."""
     return f"{number:.0f} point{'' if number == 1 else 's'}"
+
+
+def hits(attack: Poisoning) -> bool:
+    """Return whether the points have the gradient, and are not only rounded to have it nearly."""
+    return attack.residual <= REALIZATION_RESIDUAL
 
 
 def same_setting(problem: Problem, domain: Domain, attack: Poisoning) -> Check:

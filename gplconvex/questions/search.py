@@ -31,7 +31,15 @@ from gplconvex.errors import (
     UnrealizableGradientError,
 )
 from gplconvex.problem import Problem
-from gplconvex.questions.audit import GoalAudit, TargetAudit, audit, check_all, points, same_setting
+from gplconvex.questions.audit import (
+    GoalAudit,
+    TargetAudit,
+    audit,
+    check_all,
+    hits,
+    points,
+    same_setting,
+)
 from gplconvex.questions.cost import Costs
 from gplconvex.questions.goals import Goal
 from gplconvex.regularizers import norm
@@ -90,6 +98,12 @@ class Cheapest:
         """Say what is known and what is not."""
         floor, n_points = self.audit.floor, self.poisoning.n_points
         found = f"{points(n_points)} move the optimum such that {self.audit.goal}"
+        if not hits(self.poisoning):
+            off = self.poisoning.certificate.distance
+            found = (
+                f"{points(n_points)} bring the optimum within {off:.2g} of a model such that "
+                f"{self.audit.goal}"
+            )
         if floor >= n_points:
             return f"{found}, and no fewer can."
         if floor <= 1:
@@ -159,6 +173,9 @@ class Closest:
 
     def __str__(self) -> str:
         """Say what is known and what is not."""
+        if not hits(self.poisoning):
+            off = self.distance + self.poisoning.certificate.distance
+            return f"{points(self.poisoning.n_points)} bring the optimum within {off:.4g} of the target."
         if self.distance == 0.0:
             return f"{points(self.poisoning.n_points)} make the target itself the optimum."
         known = (

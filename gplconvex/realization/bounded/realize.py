@@ -120,10 +120,12 @@ def _checked(program: Program, data: Dataset, proof: LowerBound, least: int) -> 
     if domain.discrete and not domain.allows(data).all():
         data = rounded(program, data)
         residual = relative_residual(loss, data, theta, h)
-        note = (
-            f"inputs are whole or categories: rounded, they miss the gradient by {residual:.2g} of its "
-            "size"
-        )
+        note = ""
+        if residual > REALIZATION_RESIDUAL:
+            note = (
+                f"inputs are whole or categories: rounded, they miss the gradient by {residual:.2g} of "
+                "its size"
+            )
         return Realization(data, data.n_points, proof.value, proof, residual, note)
     if not domain.allows(data).all():
         return None

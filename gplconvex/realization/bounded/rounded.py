@@ -17,8 +17,8 @@ from gplconvex.domains import Domain, Integer, OneHot, Product
 from gplconvex.losses import LeastSquares
 from gplconvex.realization.bounded.program import Program
 
-MOST_STEPS = 2000
-"""Steps after which the search stops; each takes a pass over the points."""
+MOST_STEPS, MOST_WORK = 2000, 2e8
+"""Steps after which the search stops, and steps times points, moves and features."""
 
 
 def rounded(program: Program, data: Dataset) -> Dataset:
@@ -79,7 +79,7 @@ def _improved(
     x = x.copy()
     one = float(loss.intercept)
     gain, length = moves @ t, np.sum(moves**2, axis=1)
-    for _ in range(MOST_STEPS):
+    for _ in range(min(MOST_STEPS, int(MOST_WORK / (x.size * len(moves))))):
         w = loss.residual(x @ t + b, y)
         missing = program.features - w @ x
         rest = float(program.h[-1]) - float(np.sum(w)) if one else 0.0
