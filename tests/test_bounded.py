@@ -855,9 +855,9 @@ BOX = gc.Box(0.0, 1.0)
         (LOGISTIC, 3, gc.Box([0.0] * 3, 1.0), gc.InvalidInputError, "bounds for 3 features"),
         (LOGISTIC, 3, gc.Product([(1, BOX)]), gc.InvalidInputError, "have 1 features"),
         (LOGISTIC, 3, gc.Box(0, 1, labels=(0, 1)), gc.UnsupportedCombinationError, "classes"),
-        (POISSON, 3, gc.Box(0, 1, labels=(0.1, 0.9)), gc.InvalidInputError, "no count"),
-        (POISSON, 3, gc.Box(0, 1, labels=(-5.0, -1.0)), gc.InvalidInputError, "no count"),
-        (POISSON, 3, gc.Box(0, 1, labels=(1.0, 1.9)), gc.InvalidInputError, "only one count"),
+        (POISSON, 3, gc.Box(0, 1, labels=(0.1, 0.9)), gc.InvalidInputError, "two counts"),
+        (POISSON, 3, gc.Box(0, 1, labels=(-5.0, -1.0)), gc.InvalidInputError, "two counts"),
+        (POISSON, 3, gc.Box(0, 1, labels=(1.0, 1.9)), gc.InvalidInputError, "two counts"),
     ],
 )
 def test_domains_that_do_not_fit(
@@ -879,3 +879,50 @@ def test_losses_without_a_gauge_say_so() -> None:
 def test_extra_is_a_number_of_points(extra: Any) -> None:
     with pytest.raises(gc.InvalidInputError, match="extra must be"):
         gc.realize_gradient(LOGISTIC, np.ones(3), np.ones(3), BOX, extra=extra)
+
+
+# -- regressions -------------------------------------------------------------------------------------
+
+
+def test_a_tight_direction_proves_what_the_gauge_says() -> None:
+    """Labels without a bound: rounding must not make the direction point at points."""
+    theta = np.array([0.34558419, 0.82161814, 0.33043708])
+    h = np.array([1.56320543, -0.5042855, 1.63036144])
+    assert gc.gauge(gc.Poisson(intercept=True), theta, h, gc.Ball(1.5)).value > 1.0
+    assert gc.prove_lower_bound(gc.Poisson(intercept=True), theta, h, gc.Ball(1.5)).value == 2
+
+
+def test_counts_with_residuals_of_one_sign() -> None:
+    x, theta = np.array([0.5, 1.0]), np.array([0.5, 0.2])
+    h = 4.0 * (math.exp(float(x @ theta)) - 3.0) * x
+    box = gc.Box(-1.0, 1.0, labels=(2.0, 4.0))
+    assert gc.realize_gradient(gc.Poisson(intercept=True), theta, h, box).n_points <= 4
+
+
+def test_points_in_a_narrow_box_are_found() -> None:
+    """All residuals are nearly the same, so that only some numbers of each label sum to h0."""
+    box = gc.Box(-1.93797777, -1.16088406)
+    theta, h = [0.67317816, -0.50107977], [6.18377067, -3.66142983]
+    assert gc.realize_gradient(gc.Logistic(intercept=True), theta, h, box).n_points <= 8
+
+
+def test_categories_alone() -> None:
+    theta = [0.13233736725547313, -0.36592390903652317, -0.2891444803743254, -1.7090271678478988]
+    h = [0.0, -1.7768892222018067, 0.11939502092234384, -1.657494201279463]
+    found = gc.realize_gradient(gc.Logistic(), theta, h, gc.OneHot())
+    assert gc.OneHot().contains(found.dataset.x).all()
+    assert found.residual < 0.3
+    assert found.note
+
+
+@pytest.mark.parametrize("labels", [(-1.0, math.inf), (-math.inf, 5.0)])
+def test_labels_may_have_one_bound(labels: tuple[float, float]) -> None:
+    box = gc.Box(-1.0, 1.0, labels=labels)
+    assert gc.gauge(gc.Poisson(intercept=True), [0.5, 0.2], [1.0, 2.0], box).value > 0.0
+
+
+def test_huge_directions_are_rejected() -> None:
+    domain = gc.Product([(1, gc.Integer(-1, 2)), (3, gc.OneHot())])
+    forged = gc.LowerBound(2, "bounded inputs", np.full(4, 1e300), split=1)
+    with pytest.raises(gc.CertificateError):
+        gc.check_lower_bound(gc.Logistic(), np.ones(4), np.ones(4), forged, domain)

@@ -143,13 +143,16 @@ def check_domain(loss: Loss, domain: Domain, n_features: int) -> None:
             f"bounds of labels are for LeastSquares and Poisson; the labels of {loss!r} are classes: "
             "leave labels out"
         )
-    low, high = domain.labels
-    if isinstance(loss, Poisson) and not max(math.ceil(low), 0) <= min(high, 2.0**53):
-        raise InvalidInputError(f"no count lies in the bounds of the labels, {domain.labels}")
-    if isinstance(loss, Poisson) and max(low, 0.0) == math.floor(high):
-        raise InvalidInputError(
-            f"only one count lies in the bounds of the labels, {domain.labels}: widen them"
+    if isinstance(loss, Poisson):
+        low, high = domain.labels
+        least, most = (
+            math.ceil(min(max(low, 0.0), 2.0**53)),
+            math.floor(min(max(high, -1.0), 2.0**53)),
         )
+        if least >= most:
+            raise InvalidInputError(
+                f"bounds of labels must leave two counts from 0 to 2^53 or more; got {domain.labels}"
+            )
 
 
 def realize_gradient(

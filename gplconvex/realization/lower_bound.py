@@ -34,7 +34,7 @@ from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson, Softmax
 from gplconvex.realization.bounded.pricing import supports
 from gplconvex.realization.multiclass_bound import kappas
 from gplconvex.realization.multiclass_pricing import check_bounded_classes
-from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
+from gplconvex.rounding import LARGEST, REALIZATION_RESIDUAL, UNIT
 
 FORMAT = "gplconvex lower bound 1"
 
@@ -515,8 +515,10 @@ def _check_bounded(
     k, v = bound.value - 1, np.atleast_2d(np.asarray(bound.direction, dtype=np.float64))
     if bound.direction is None or v.shape not in ((1, theta.size), (2, theta.size)):
         return [Check("one or two directions", 1.0, 0.0, "<=", f"got shape {v.shape}")]
-    if not np.isfinite(v).all():
-        return [Check("finite directions", 1.0, 0.0, "<=", f"got {v.tolist()}")]
+    if not (np.abs(v) <= LARGEST).all():
+        return [
+            Check("entries of directions", 1.0, 0.0, "<=", f"within {LARGEST:g}; got {v.tolist()}")
+        ]
     ranges = [(0, min(bound.split, k)), (max(bound.split + 1, 0), k)]
     if k < 1 or (len(v) == 1 and bound.split < k):
         return [Check("all splits", 1.0, 0.0, "<=", f"one direction, split {bound.split} of {k}")]

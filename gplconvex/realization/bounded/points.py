@@ -15,6 +15,7 @@ from gplconvex.losses import LeastSquares, Logistic, Poisson
 from gplconvex.realization.bounded.branches import Branch, PoissonBranch
 from gplconvex.realization.bounded.pieces import Intervals
 from gplconvex.realization.bounded.program import FARTHEST, TINY, Merged, Program, peak
+from gplconvex.realization.lower_bound import LARGEST_EXPONENT
 from gplconvex.rounding import UNIT
 
 NOTHING = 1e-9
@@ -60,6 +61,20 @@ def _pair(
     x, other = program.inputs(merged)
     groups = [(n, x, y) for n, y in above] + [(n, other, y) for n, y in below]
     return _dataset([group for group in groups if group[0]])
+
+
+def merged_points(program: Program, merged: Merged, k: int) -> Iterator[Dataset]:
+    """Yield k copies of the two merged points, shared out in proportion: nearly the gradient."""
+    whole = sum(merged.numbers)
+    share = merged.numbers[0] / whole if whole > 0.0 else 0.5
+    labels = program.plus.label, program.minus.label
+    for above in sorted({math.floor(k * share), math.ceil(k * share)}):
+        if isinstance(program.loss, LeastSquares):
+            yield from _labelled(program, merged, above, k - above)
+            continue
+        if not math.isfinite(labels[1]) and k > above:
+            labels = labels[0], _label_below(program, merged, k - above)
+        yield _pair(program, merged, [(above, labels[0])], [(k - above, labels[1])])
 
 
 def _dataset(groups: list[Group]) -> Dataset:
@@ -235,6 +250,9 @@ def _labelled(program: Program, merged: Merged, above: int, below: int) -> Itera
 
 def _counted(program: Program, above: int, below: int) -> Iterator[Dataset]:
     """Yield Poisson points: n with the predictor z and counts of sum Y have the weight n e^z - Y."""
+    if not (above and below):
+        yield from _counted_alone(program, above, below)
+        return
     low, high = program.plus.label, program.minus.label
     sums: set[tuple[int, int]] = set()
     starts = [roomy(program, size) for size in (1.0, 8.0)]
@@ -253,13 +271,36 @@ def _counted(program: Program, above: int, below: int) -> Iterator[Dataset]:
     for total, rest in sorted(sums, key=lambda pair: (pair[0] - above * low, -pair[1])):
         if total < above * low or rest > below * high or total < 0 or rest < 0:
             continue
-        if total > above * high or rest < below * low or not (above and below):
+        if total > above * high or rest < below * low:
             continue
         branches = (PoissonBranch(1.0, total / above), PoissonBranch(-1.0, rest / below))
         if branches[1].label == 0.0:
             continue
         for merged in _equal(program, (branches[0], above), (branches[1], below)):
             yield _pair(program, merged, _shared(total, above), _shared(rest, below))
+
+
+def _counted_alone(program: Program, above: int, below: int) -> Iterator[Dataset]:
+    """Yield Poisson points whose residuals all have one sign: equal ones, or of two kinds.
+
+    Counts that all fit leave room, and inputs that are spread take it up.
+    """
+    n, index = above + below, 0 if above else 1
+    sign = 1.0 - 2.0 * index
+    for merged in _alone(program, above, below):
+        weight, x = abs(merged.h0), program.inputs(merged)[index]
+        z = float(program.t @ x) + program.b
+        if z > LARGEST_EXPONENT:
+            return
+        total = n * math.exp(z) - sign * weight
+        if program.plus.label * n <= round(total) <= program.minus.label * n:
+            yield _dataset([(number, x, y) for number, y in _shared(round(total), n) if number])
+        for step in range(3):
+            y = math.floor(total / n) - step if above else math.ceil(total / n) + step
+            if program.plus.label <= y <= program.minus.label and (above or y > 0):
+                branch = PoissonBranch(sign, float(y))
+                for two in _two_kinds(program, x, branch, weight, n):
+                    yield _dataset([(number, kind, float(y)) for number, kind in two])
 
 
 def _shared(total: int, number: int) -> list[tuple[int, float]]:

@@ -34,7 +34,7 @@ from scipy.special import expit
 from gplconvex._types import FloatArray
 from gplconvex.domains import Domain
 from gplconvex.errors import UnrealizableGradientError, UnsupportedCombinationError
-from gplconvex.losses import Loss
+from gplconvex.losses import Logistic, Loss
 from gplconvex.realization.bounded.branches import (
     MOST_STEPS,
     Branch,
@@ -45,7 +45,7 @@ from gplconvex.realization.bounded.branches import (
 )
 from gplconvex.realization.bounded.lens import Lens, Shape
 from gplconvex.realization.lower_bound import dot
-from gplconvex.rounding import LARGEST, UNIT
+from gplconvex.rounding import LARGEST, UNIT, gamma
 
 TINY = 1e-12
 """How near to an end of an open interval a root is looked for, relative to the interval."""
@@ -144,6 +144,14 @@ class Program:
 
         At the weights of each, :math:`\alpha n + \beta n'` is no less than :math:`\alpha c + \beta c'`.
         """
+        if self.h0 is not None and isinstance(self.loss, Logistic):
+            # Sums of residuals, each within the range of its rate, that are h0.
+            low, high = self.range
+            most = above * self.plus.rate(high) - below * self.minus.rate(-high)
+            least = above * self.plus.rate(low) - below * self.minus.rate(-low)
+            off = NEARLY * (above + below)
+            if not least - off <= self.h0 <= most + off:
+                return True
         return any(
             expit(log_ratio) * (merged.numbers[0] - above)
             + expit(-log_ratio) * (merged.numbers[1] - below)
@@ -348,7 +356,14 @@ class Program:
 
     def direction(self, merged: Merged) -> FloatArray:
         r"""Return the direction for the model: without intercept h0 is 0 or the sum over categories."""
-        v = merged.direction
+        v = merged.direction.copy()
+        # Where labels have no bound v must not point at points, not even by a rounding.
+        size = self.shape.magnitude(v[:-1]) + abs(float(v[-1]))
+        off = 4.0 * gamma(2 * len(v) + 8) * size
+        if self.minus.unlimited:
+            v[-1] = max(v[-1], self.shape.support(-v[:-1]) + off)
+        if self.plus.unlimited:
+            v[-1] = min(v[-1], -self.shape.support(v[:-1]) - off)
         if self.loss.intercept:
             return v
         kept = v[:-1].copy()

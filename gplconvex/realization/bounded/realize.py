@@ -18,7 +18,14 @@ from gplconvex.data import Dataset
 from gplconvex.domains import Domain
 from gplconvex.errors import UnrealizableGradientError
 from gplconvex.losses import Logistic, Loss
-from gplconvex.realization.bounded.points import append, datasets, roomy, scattered, silent
+from gplconvex.realization.bounded.points import (
+    append,
+    datasets,
+    merged_points,
+    roomy,
+    scattered,
+    silent,
+)
 from gplconvex.realization.bounded.program import FARTHEST, Merged, Program, peak
 from gplconvex.realization.bounded.rounded import rounded
 from gplconvex.realization.exact import relative_residual
@@ -85,6 +92,8 @@ def realize_bounded(
     proof = _proved(program, best)
     least = proof.value + extra
     more = 0 if isinstance(loss, Logistic) else extra
+    if domain.discrete:
+        return _rounded(program, best, proof, least, extra)
     farther = [least + MOST_MORE * 2**i for i in range(1 + (least // MOST_MORE).bit_length())]
     for k in [*range(least, least + MOST_MORE), *farther]:
         for data in _candidates(program, best, k, extra, more):
@@ -99,6 +108,34 @@ def realize_bounded(
     )
 
 
+def _rounded(program: Program, best: Merged, proof: LowerBound, k: int, extra: int) -> Realization:
+    """Return k points of a discrete domain that miss the gradient least: points of the hull, rounded.
+
+    Of the hull's points those that have the gradient are tried first, then the two merged ones.
+    """
+    loss, theta, h = program.loss, program.theta, program.h
+    exact = (
+        data
+        for above in _splits(program, k, best.numbers, extra)
+        for data in datasets(program, above, k - above)
+        if relative_residual(loss, data, theta, h) <= REALIZATION_RESIDUAL
+    )
+    hull = [
+        data for data in (next(exact, None), *merged_points(program, best, k)) if data is not None
+    ]
+    found = [data if program.domain.allows(data).all() else rounded(program, data) for data in hull]
+    residual, _, data = min(
+        (relative_residual(loss, data, theta, h), i, data) for i, data in enumerate(found)
+    )
+    note = ""
+    if residual > REALIZATION_RESIDUAL:
+        note = (
+            f"inputs are whole or categories: rounded, they miss the gradient by {residual:.2g} of its "
+            "size"
+        )
+    return Realization(data, data.n_points, proof.value, proof, residual, note)
+
+
 def _candidates(program: Program, best: Merged, k: int, extra: int, more: int) -> Iterator[Dataset]:
     """Yield datasets of k points, first such whose last ones add nothing."""
     for spare in dict.fromkeys((more, 0)):
@@ -106,7 +143,7 @@ def _candidates(program: Program, best: Merged, k: int, extra: int, more: int) -
         if spare and padding is None:
             continue
         for construct in (datasets, scattered):
-            for above in _splits(k - spare, best.numbers, extra - spare):
+            for above in _splits(program, k - spare, best.numbers, extra - spare):
                 for data in construct(program, above, k - spare - above):
                     yield data if padding is None else append(data, padding)
 
@@ -115,19 +152,7 @@ def _checked(program: Program, data: Dataset, proof: LowerBound, least: int) -> 
     """Return the points as a realization if they have the gradient and are in the domain."""
     loss, theta, h, domain = program.loss, program.theta, program.h, program.domain
     residual = relative_residual(loss, data, theta, h)
-    if not residual <= REALIZATION_RESIDUAL:
-        return None
-    if domain.discrete and not domain.allows(data).all():
-        data = rounded(program, data)
-        residual = relative_residual(loss, data, theta, h)
-        note = ""
-        if residual > REALIZATION_RESIDUAL:
-            note = (
-                f"inputs are whole or categories: rounded, they miss the gradient by {residual:.2g} of "
-                "its size"
-            )
-        return Realization(data, data.n_points, proof.value, proof, residual, note)
-    if not domain.allows(data).all():
+    if not (residual <= REALIZATION_RESIDUAL and domain.allows(data).all()):
         return None
     note = ""
     if data.n_points > least:
@@ -135,12 +160,17 @@ def _checked(program: Program, data: Dataset, proof: LowerBound, least: int) -> 
     return ship(data, residual, proof, note)
 
 
-def _splits(k: int, numbers: tuple[float, float], extra: int) -> list[int]:
+def _splits(program: Program, k: int, numbers: tuple[float, float], extra: int) -> list[int]:
     """Return numbers of points with residuals above 0 worth trying, likely ones first."""
     whole = sum(numbers)
     ideal = k * numbers[0] / whole if whole > 0.0 else 0.5 * k
     near = {math.floor(numbers[0]), math.ceil(numbers[0]), math.floor(ideal), math.ceil(ideal)}
     near |= {math.floor(numbers[0]) + i for i in range(-2, 3)}
+    middle = 0.5 * sum(program.range)
+    if program.h0 is not None and isinstance(program.loss, Logistic) and math.isfinite(middle):
+        # In a narrow domain all residuals are nearly those of the middle, and sum to h0.
+        balanced = program.h0 + k * program.minus.rate(-middle)
+        near |= {math.floor(balanced), math.ceil(balanced)}
     if extra:
         near |= {round(numbers[0] + share * extra) for share in (0.25, 0.5, 0.75)}
     return sorted((j for j in near if 0 <= j <= k), key=lambda j: abs(j - ideal))
