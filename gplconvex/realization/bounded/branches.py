@@ -20,15 +20,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
 from scipy.special import expit, logit, wrightomega
 
 from gplconvex.errors import UnsupportedCombinationError
 from gplconvex.losses import LeastSquares, Logistic, Loss, Poisson
-from gplconvex.rounding import UNIT
-
-MOST_STEPS = 2000
-"""Of a root's search: a jump, or a root far below its interval, takes more than scipy's 100."""
+from gplconvex.realization.bounded.roots import root
 
 
 def _exp(x: float) -> float:
@@ -215,7 +211,7 @@ class PoissonBranch(Branch):
         low = max(self.lowest, c - 1.0) if self.sign > 0.0 else self.lowest
         if slope(low) <= 0.0:  # c is so large that c - 1 is c
             return low
-        return float(brentq(slope, low, c, xtol=1e-300, rtol=8 * UNIT, maxiter=MOST_STEPS))
+        return root(slope, low, c)
 
 
 def branches(loss: Loss, labels: tuple[float, float]) -> tuple[Branch, Branch]:

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import brentq
 
 from gplconvex._types import FloatArray
 from gplconvex.domains import Ball, Box, Domain, OneHot, Product, Unbounded
 from gplconvex.errors import UnrealizableGradientError, UnsupportedCombinationError
 from gplconvex.realization.bounded.pieces import Demand, Disc, End, Intervals, Piece, Simplex
-from gplconvex.rounding import REALIZATION_RESIDUAL, UNIT
+from gplconvex.realization.bounded.roots import root
+from gplconvex.rounding import REALIZATION_RESIDUAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ class Lens:
             far *= 2.0
         if excess(0.0) * excess(far) >= 0.0:
             return moved(far)
-        step = float(brentq(excess, 0.0, far, xtol=1e-300, rtol=8 * UNIT))
+        step = root(excess, 0.0, far)
         return moved(step)
 
     def multiplier(self, derivative: float) -> FloatArray:

@@ -7,14 +7,15 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import least_squares
 
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.losses import LeastSquares, Logistic, Poisson
 from gplconvex.realization.bounded.branches import Branch, PoissonBranch
 from gplconvex.realization.bounded.pieces import Intervals
-from gplconvex.realization.bounded.program import FARTHEST, TINY, Merged, Program, peak
+from gplconvex.realization.bounded.program import FARTHEST, TINY, Merged, Program
+from gplconvex.realization.bounded.roots import peak, root
 from gplconvex.realization.lower_bound import LARGEST_EXPONENT
 from gplconvex.rounding import UNIT
 
@@ -135,7 +136,7 @@ def _equal_with(
     lens = program.lens(h0)
     for end in ends:
         if excess(end) < 0.0:
-            w = float(brentq(excess, min(end, top), max(end, top), xtol=1e-300, rtol=8 * UNIT))
+            w = root(excess, min(end, top), max(end, top))
             s = w * (plus.margin(w / above) - program.b)
             if w >= lens.least and lens.s(-1.0, w) <= s <= lens.s(1.0, w):
                 yield Merged(h0, w, s, (above, below), 1.0, np.zeros(0))
@@ -192,11 +193,11 @@ def _taking(program: Program, number: int, index: int, most: float = math.inf) -
     ends = program.between(number, index)
     if excess(ends[0]) > 0.0 or excess(ends[1]) < 0.0:
         return None
-    rough = float(brentq(excess, ends[0], ends[1], xtol=1e-6))
+    rough = root(excess, *ends, xtol=1e-6)
     least = program.solve(rough + math.copysign(1e-6, ends[0] - rough)).numbers
     if least[1 - index] > most + 1e-3 * (1.0 + most):
         return None
-    return program.solve(float(brentq(excess, ends[0], ends[1], xtol=1e-15, rtol=8 * UNIT)))
+    return program.solve(root(excess, *ends, xtol=1e-15))
 
 
 # -- least squares: labels take up what numbers leave -------------------------------------------------
@@ -257,14 +258,13 @@ def _counted(program: Program, above: int, below: int) -> Iterator[Dataset]:
     sums: set[tuple[int, int]] = set()
     starts = [roomy(program, size) for size in (1.0, 8.0)]
     if not program.free:
-        ratio = math.log(below / above) if above and below else 0.0
-        starts += [program.solve(0.0), program.solve(ratio)]
+        starts += [program.solve(0.0), program.solve(math.log(below / above))]
     for merged in starts:
         w, v = merged.weight, merged.weight - merged.h0
         z = merged.s / w + program.b if w > 0.0 else 0.0
         other = (merged.s - program.th) / v + program.b if v > 0.0 else 0.0
-        first = above * math.exp(min(z, 30.0)) - w
-        second = below * math.exp(min(other, 30.0)) + v
+        first = above * math.exp(min(z, LARGEST_EXPONENT)) - w
+        second = below * math.exp(min(other, LARGEST_EXPONENT)) + v
         for i in (0, 1, -1, 2):
             for j in (0, 1, -1, 2):
                 sums.add((math.floor(first) + i, math.ceil(second) - j))
@@ -374,7 +374,7 @@ def _two_kinds(
             if crossing is None:
                 continue
             ends = grid[crossing], grid[crossing + 1]
-            a = float(brentq(excess, *ends, xtol=1e-300, rtol=8 * UNIT))
+            a = root(excess, *ends)
             c = parts(a)[1]
             if abs(c) <= reach:
                 kinds = program.shape.inside(x + a * d), program.shape.inside(x - c * d)
@@ -430,7 +430,7 @@ def _label_below(program: Program, merged: Merged, number: int) -> float:
     """Return a count above the predictor's mean by the residual that is needed."""
     v = merged.weight - merged.h0
     z = (merged.s - program.th) / v + program.b
-    return float(math.ceil(math.exp(min(z, 30.0)) + v / max(number, 1)))
+    return float(math.ceil(math.exp(min(z, LARGEST_EXPONENT)) + v / max(number, 1)))
 
 
 def _solved(
@@ -495,7 +495,7 @@ def silent(program: Program, number: int) -> Dataset | None:
         fits = max(low, lowest) <= z
         label = z
     elif isinstance(program.loss, Poisson):
-        count = max(1.0, low, math.ceil(math.exp(min(lowest, 30.0))))
+        count = max(1.0, low, math.ceil(math.exp(min(lowest, LARGEST_EXPONENT))))
         fits = count <= high and math.log(count) <= highest
         z, label = math.log(count), count
     else:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 
 from gplconvex._types import FloatArray
 from gplconvex.domains import Domain
 from gplconvex.losses import Loss
 from gplconvex.realization.bounded.branches import Branch, branches
 from gplconvex.realization.bounded.lens import Shape
+from gplconvex.realization.bounded.roots import root
 from gplconvex.rounding import UNIT, gamma
 
 STEEPEST = 2.0**60
@@ -119,8 +119,8 @@ def _supremum(
             low, high = math.log(flattest), math.log(steepest)
             found += [bound(math.exp(q)) for q in (low, 0.5 * (low + high), high)]
             if excess(low) > 0.0 > excess(high):
-                root = float(brentq(excess, low, high, xtol=UNIT, rtol=8 * UNIT))
-                found += [bound(math.exp(root + shift * UNIT)) for shift in (-16, -4, 0, 4, 16)]
+                best_q = root(excess, low, high, xtol=UNIT)
+                found += [bound(math.exp(best_q + shift * UNIT)) for shift in (-16, -4, 0, 4, 16)]
     return min(found)
 
 

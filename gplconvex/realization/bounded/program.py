@@ -24,11 +24,9 @@ this is the gauge; other weights trace which numbers of points (above 0, below 0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
 
 from gplconvex._types import FloatArray
@@ -36,7 +34,6 @@ from gplconvex.domains import Domain
 from gplconvex.errors import UnrealizableGradientError, UnsupportedCombinationError
 from gplconvex.losses import Logistic, Loss
 from gplconvex.realization.bounded.branches import (
-    MOST_STEPS,
     Branch,
     LinearBranch,
     LogisticBranch,
@@ -44,8 +41,9 @@ from gplconvex.realization.bounded.branches import (
     branches,
 )
 from gplconvex.realization.bounded.lens import Lens, Shape
+from gplconvex.realization.bounded.roots import root
 from gplconvex.realization.lower_bound import dot
-from gplconvex.rounding import LARGEST, UNIT, gamma
+from gplconvex.rounding import LARGEST, gamma
 
 TINY = 1e-12
 """How near to an end of an open interval a root is looked for, relative to the interval."""
@@ -73,6 +71,7 @@ class Merged:
     numbers : tuple of float
         How many points of residuals above and below 0 that takes at least.
     scale : float
+        The larger multiplier of :math:`\theta^\top X` in the two sets.
     direction : array, shape (d + 1,)
         Times ``scale`` the multiplier of :math:`(\tilde h, h_0)`: the direction that proves it. Its
         features are -theta exactly where W holds X: where inputs have no bound, rounding would make
@@ -191,11 +190,11 @@ class Program:
                 break
             high *= 2.0
         if v0(low) <= 0.0 <= v0(high):
-            root = float(brentq(v0, low, high, xtol=TINY * (high - low), rtol=8 * UNIT))
+            middle = root(v0, low, high, xtol=TINY * (high - low))
         else:  # the weight falls all the way: its limit is nearly there
-            root = high if v0(high) < 0.0 else low
+            middle = high if v0(high) < 0.0 else low
         step = TINY * (high - low)  # v_0 may jump: mix the multipliers on both sides
-        ends = self._with_h0(root - step, log_ratio), self._with_h0(root + step, log_ratio)
+        ends = self._with_h0(middle - step, log_ratio), self._with_h0(middle + step, log_ratio)
         first, second = ends
         rising = second.v0 > first.v0
         share = min(max(-first.v0 / (second.v0 - first.v0), 0.0), 1.0) if rising else 0.5
@@ -216,32 +215,14 @@ class Program:
             far = 2.0 * start
             while self._room(lens, far) <= 0.0:
                 far *= 2.0
-            edge = float(
-                brentq(
-                    lambda w: self._room(lens, w),
-                    start,
-                    far,
-                    xtol=1e-300,
-                    rtol=8 * UNIT,
-                    maxiter=MOST_STEPS,
-                )
-            )
+            edge = root(lambda w: self._room(lens, w), start, far)
             start = edge + TINY * (far - edge)
         w, derivative = start, self._conditions(lens, start, log_ratio)[0]
         if derivative < 0.0:
             far = max(2.0 * start, scale)
             while self._conditions(lens, far, log_ratio)[0] < 0.0:
                 far *= 2.0
-            w = float(
-                brentq(
-                    lambda weight: self._conditions(lens, weight, log_ratio)[0],
-                    start,
-                    far,
-                    xtol=1e-300,
-                    rtol=8 * UNIT,
-                    maxiter=MOST_STEPS,
-                )
-            )
+            w = root(lambda weight: self._conditions(lens, weight, log_ratio)[0], start, far)
         scale, v = self._multiplier(lens, w, log_ratio)
         if derivative >= 0.0:
             if lens.blocking:
@@ -364,6 +345,9 @@ class Program:
             v[-1] = max(v[-1], self.shape.support(-v[:-1]) + off)
         if self.plus.unlimited:
             v[-1] = min(v[-1], -self.shape.support(v[:-1]) - off)
+        return self._without_h0(v)
+
+    def _without_h0(self, v: FloatArray) -> FloatArray:
         if self.loss.intercept:
             return v
         kept = v[:-1].copy()
@@ -388,8 +372,7 @@ class Program:
                 return None
             if weight > 0.0:  # strictly between
                 v[-1] -= 0.5 * excess / weight
-        kept = sign * v
-        return self.direction(Merged(0.0, 0.0, 0.0, (0.0, 0.0), 1.0, kept))
+        return self._without_h0(sign * v)
 
     # -- the points ------------------------------------------------------------------------------------
 
@@ -444,7 +427,7 @@ def _meet_poisson(
     def excess(m: float) -> float:
         return w * m + v * minus.margin_of(plus.log_steepness(m) + log_ratio) - total
 
-    # Both terms fall short for the first margin near its lowest... and the first alone decides far out.
+    # The left side grows with the first margin, from its lowest on: bracket the root around the mean.
     low, step = plus.lowest, 1.0
     middle = total / (w + v) if low == -math.inf else max(total / (w + v), low)
     low = max(low, middle - step)
@@ -456,16 +439,5 @@ def _meet_poisson(
         high = middle + 2.0 * (high - middle)
     if excess(low) >= 0.0:
         return low, minus.margin_of(plus.log_steepness(low) + log_ratio)
-    m = float(brentq(excess, low, high, xtol=1e-300, rtol=8 * UNIT, maxiter=MOST_STEPS))
+    m = root(excess, low, high)
     return m, minus.margin_of(plus.log_steepness(m) + log_ratio)
-
-
-def peak(f: Callable[[float], float], low: float, high: float, tol: float = 1e-8) -> float:
-    """Return where a concave function is largest, to a tolerance relative to the interval."""
-    found = minimize_scalar(
-        lambda x: -f(x),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": tol * (high - low)},
-    )
-    return float(found.x)

@@ -26,7 +26,8 @@ from gplconvex.realization.bounded.points import (
     scattered,
     silent,
 )
-from gplconvex.realization.bounded.program import FARTHEST, Merged, Program, peak
+from gplconvex.realization.bounded.program import FARTHEST, Merged, Program
+from gplconvex.realization.bounded.roots import peak
 from gplconvex.realization.bounded.rounded import rounded
 from gplconvex.realization.exact import relative_residual
 from gplconvex.realization.lower_bound import BOUNDED, LowerBound, refuted_splits
@@ -85,7 +86,7 @@ def realize_bounded(
     loss: Loss, theta: FloatArray, h: FloatArray, domain: Domain, extra: int
 ) -> Realization:
     """Return the fewest points of the domain with gradient h, and ``extra`` more."""
-    if not h.any() and not extra:
+    if not h.any():
         return ship(Dataset.empty(len(h) - loss.intercept), 0.0, LowerBound(0, "zero"))
     program = Program(loss, theta, h, domain)
     best = roomy(program) if program.free else program.solve(0.0)
@@ -241,6 +242,3 @@ def _refuting(
         return None
     v = program.direction(program.solve(found))
     return v if _refuted(program, v, k, first, last) else None
-
-
-__all__ = ["Gauge", "bounded_gauge", "bounded_proof", "realize_bounded"]
