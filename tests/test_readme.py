@@ -3,7 +3,10 @@
 import contextlib
 import io
 import re
+import textwrap
 from pathlib import Path
+
+import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -23,3 +26,18 @@ def test_readme_example_prints_what_it_says() -> None:
 def test_readme_names_the_two_commands() -> None:
     assert "make demo" in README
     assert "make test" in README
+
+
+@pytest.mark.slow
+def test_bounded_page_prints_what_it_says() -> None:
+    """Every line that the blocks print stands in the page's comments, wherever those wrap."""
+    page = (Path(__file__).parent.parent / "docs" / "bounded.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^( *)```python\n(.*?)^ *```", page, flags=re.DOTALL | re.MULTILINE)
+    code = "\n".join(textwrap.dedent(block) for _, block in blocks)
+    said = " ".join(re.findall(r"# (.*)", code)).split()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "bounded.md", "exec"), {})
+    lines = [line for line in printed.getvalue().splitlines() if line.strip()]
+    assert len(lines) > 10
+    for line in lines:
+        assert " ".join(line.split()) in " ".join(said), line
