@@ -263,7 +263,7 @@ def cheapest_target(
     >>> honest = Problem(Logistic(intercept=True), HardConsensus(), [data], nu=1.0)
     >>> goal = Predictions([[1.0, 0.0]], [-1.0])
     >>> print(cheapest_target(honest, goal, nu=0.0, domain=Box(-1.0, 1.0)))
-    48 points move the optimum such that 1 input is labeled -1. Fewer than 9 cannot; whether 9 to 47 can
+    47 points move the optimum such that 1 input is labeled -1. Fewer than 9 cannot; whether 9 to 46 can
     is not known.
     """
     if not isinstance(goal, Goal):
