@@ -83,13 +83,7 @@ def gauge(loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Dom
     >>> gauge(Logistic(), [1.0, 0.0], [-1.0, 2.0], Box(-9.0, 9.0))
     <Gauge: 3.59112 points>
     """
-    if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
-        raise UnsupportedCombinationError(
-            f"no gauge is known for the loss {loss!r}: LeastSquares, Logistic and Poisson have one"
-        )
-    theta, h = _pair(theta, gradient, loss)
-    check_domain(loss, domain, len(h) - loss.intercept)
-    return bounded_gauge(loss, theta, h, domain)
+    return bounded_gauge(loss, *_with_gauge(loss, theta, gradient, domain), domain)
 
 
 def prove_lower_bound(
@@ -122,13 +116,20 @@ def prove_lower_bound(
     >>> prove_lower_bound(Logistic(), [1.0, 0.0], [-1.0, 2.0], Box(-9.0, 9.0)).value
     4
     """
+    return bounded_proof(loss, *_with_gauge(loss, theta, gradient, domain), domain)
+
+
+def _with_gauge(
+    loss: Loss, theta: npt.ArrayLike, gradient: npt.ArrayLike, domain: Domain
+) -> tuple[FloatArray, FloatArray]:
+    """Return model and gradient as arrays, if their loss has a gauge and the domain fits."""
     if not isinstance(loss, (LeastSquares, Logistic, Poisson)):
         raise UnsupportedCombinationError(
             f"no gauge is known for the loss {loss!r}: LeastSquares, Logistic and Poisson have one"
         )
-    theta, h = _pair(theta, gradient, loss)
+    model, h = _pair(theta, gradient, loss)
     check_domain(loss, domain, len(h) - loss.intercept)
-    return bounded_proof(loss, theta, h, domain)
+    return model, h
 
 
 def check_domain(loss: Loss, domain: Domain, n_features: int) -> None:
