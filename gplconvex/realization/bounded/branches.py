@@ -74,12 +74,12 @@ class Branch:
         return 0.0
 
     def margin(self, rate: float) -> float:
-        """Return the margin with this rate."""
-        raise NotImplementedError
+        """Return the margin with this rate; where all have every rate, the lowest."""
+        return -math.inf
 
     def best(self, c: float) -> float:
-        """Return the margin at which r(M) (c - M) is largest."""
-        raise NotImplementedError
+        """Return the margin at which r(M) (c - M) is largest; where all are alike, the lowest."""
+        return -math.inf
 
 
 class LogisticBranch(Branch):
