@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,18 @@ def made(
     x = cases.inputs(domain, n_features, m, rng)
     y = cases.allowed_labels(loss, domain, m, rng)
     return theta, loss.pullback(x, loss.residual(loss.predictor(x, theta), y)), domain
+
+
+def inside(domain: gc.Domain, x: np.ndarray) -> bool:
+    """Whether all rows are in a domain, by its definition."""
+    if isinstance(domain, gc.Product):
+        ends = np.cumsum([number for number, _ in domain.parts])[:-1]
+        parts = zip(np.split(x, ends, axis=1), domain.parts, strict=True)
+        return all(inside(inner, part) for part, (_, inner) in parts)
+    if isinstance(domain, gc.Ball):
+        return all(math.hypot(*row) <= domain.radius for row in x.tolist())
+    if isinstance(domain, gc.OneHot):
+        return all(sorted(row) == [0.0] * (len(row) - 1) + [1.0] for row in x.tolist())
+    low, high = np.asarray(domain.low), np.asarray(domain.high)
+    whole = np.array_equal(x, np.rint(x)) if isinstance(domain, gc.Integer) else True
+    return whole and bool(np.all((low <= x) & (x <= high)))

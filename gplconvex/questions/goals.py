@@ -110,9 +110,7 @@ class Predictions(Goal):
             label = data.y.astype(np.intp)[:, None]
             k = np.arange(loss.n_classes - 1)[None]
             units = np.eye(loss.n_classes)
-            ahead = (
-                units[label] - units[k + (k >= label)]
-            )  # (m, K - 1, K): e_y - e_k, k other than y
+            ahead = units[label] - units[k + (k >= label)]  # (m, K - 1, K): e_y - e_k, k not y
             normals = inputs[:, None, :, None] * ahead[:, :, None, :]
         rows = normals.reshape(-1, math.prod(problem.shape))
         return rows, np.full(len(rows), self.margin)

@@ -100,7 +100,10 @@ def _supremum(
             return branch.top * s
         if m <= branch.lowest:
             return 0.0
-        return max(branch.rate(m), 0.0) * max(s - p * m, 0.0) * (1.0 + gamma(64))
+        height = max(s - p * m, 0.0) + 4.0 * UNIT * (
+            abs(s) + p * abs(m)
+        )  # the difference may cancel
+        return max(branch.rate(m), 0.0) * height * (1.0 + gamma(64))
 
     def excess(q: float) -> float:
         """Return the maximizing M less that of the point where the line of slope exp(q) touches."""
