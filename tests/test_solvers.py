@@ -92,7 +92,9 @@ def test_newton_certifies_two_users_under_l2_whose_models_differ():
 @settings(max_examples=80)
 @given(cases.problems(regularizer=PINNED))
 def test_newton_pins_the_one_solution_down(problem):
-    assert gc.solve(problem).certificate.relative_distance <= 1e-8
+    """Under smooth l2 rho follows from a report, and near lam that multiplies what rounding left."""
+    limit = 1e-7 if isinstance(problem.regularizer, gc.SmoothL2) else 1e-10
+    assert gc.solve(problem).certificate.relative_distance <= limit
 
 
 def test_auto_is_newton():
