@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gplconvex._types import FloatArray
     from gplconvex.certificates import Certificate, Check
+    from gplconvex.federated import Trace
     from gplconvex.solvers import Solution
 
 
@@ -102,6 +103,20 @@ class CertificateError(GplConvexError):
         lines = [message, *(f"  {check}" for check in checks)]
         super().__init__("\n".join(lines))
         self.checks = tuple(checks)
+
+
+class RunError(GplConvexError):
+    """A run of the federated protocol failed in a round; the failure is the ``__cause__``.
+
+    Attributes
+    ----------
+    trace : Trace
+        The rounds before.
+    """
+
+    def __init__(self, message: str, *, trace: Trace) -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 class MissingDependencyError(GplConvexError, ImportError):

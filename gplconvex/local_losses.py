@@ -290,9 +290,26 @@ class Stack:
 
     def gradient_lipschitz(self, thetas: FloatArray, radius: FloatArray) -> FloatArray:
         r"""Return Lipschitz constants of the gradients on balls around the models, shape (B,)."""
+        return self._lipschitz(lambda x: self._predictor_range(x, thetas, radius))
+
+    @cached_property
+    @_OVERFLOW_IS_INFINITE
+    def smoothness(self) -> FloatArray:
+        """Lipschitz constants of the gradients everywhere, shape (B,); ``inf`` where there is none."""
+
+        def everywhere(x: Inputs) -> tuple[FloatArray, FloatArray]:
+            z = self._predictor(x, np.zeros((len(self.users), math.prod(self._shape[1:]))))
+            return np.full_like(z, -math.inf), np.full_like(z, math.inf)
+
+        return self._lipschitz(everywhere)
+
+    def _lipschitz(
+        self, predictor_range: Callable[[Inputs], tuple[FloatArray, FloatArray]]
+    ) -> FloatArray:
+        """Return Lipschitz constants of the gradients where predictors keep to a range."""
 
         def weights(x: Inputs, y: FloatArray, counts: FloatArray) -> FloatArray:
-            _, steepest = self.loss.curvature_bounds(*self._predictor_range(x, thetas, radius), y)
+            _, steepest = self.loss.curvature_bounds(*predictor_range(x), y)
             return self._scaled(steepest, counts) * (1.0 + 8.0 * UNIT)
 
         gram = self.least_gram * (1.0 + 8.0 * UNIT) if self._constant else self._gram(weights)
@@ -496,6 +513,11 @@ class LocalLosses:
                 lambda stack: stack.gradient_lipschitz(thetas[stack.users], radius[stack.users])
             )
         )
+
+    @cached_property
+    def smoothness(self) -> FloatArray:
+        """A Lipschitz constant of every gradient everywhere, shape (N,); ``inf`` if there is none."""
+        return self._gather(self._each(lambda stack: stack.smoothness))
 
     def pooled_strong_convexity(
         self, thetas: FloatArray | None = None, radius: float = math.inf

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gplconvex._types import FloatArray
+from gplconvex._types import FloatArray, IntArray
 from gplconvex.envelope import envelopes
+from gplconvex.local_losses import LocalLosses
 from gplconvex.participants import ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.regularizers import HardConsensus, norm
@@ -29,7 +30,7 @@ REPLY_TOL = 1e-14
 
 @dataclass(frozen=True)
 class Replies:
-    """Replies and reports of all N users, both (N, p): models are vectors."""
+    """Replies and reports of n users, both (n, p): models are vectors."""
 
     theta: FloatArray
     gradient: FloatArray
@@ -37,24 +38,41 @@ class Replies:
 
 def replies(problem: Problem, rho: FloatArray) -> Replies:
     """Return the replies and reports of all users at ``rho``, an array of the shape of a model."""
-    anchors = np.tile(rho.ravel(), (problem.n_users, 1))
-    regularizer, losses = problem.regularizer, problem.local_losses
+    everybody = np.arange(problem.n_users)
+    starts = np.tile(rho.ravel(), (problem.n_users, 1))
     if fits_newton(problem):
-        found = envelopes(losses, regularizer, anchors)
-        return Replies(found.theta, found.gradient)
+        return newton_replies(problem, problem.local_losses, rho, starts)
+    return replies_by_solving(problem, everybody, problem.local_losses, rho, starts)
+
+
+def newton_replies(
+    problem: Problem, losses: LocalLosses, rho: FloatArray, starts: FloatArray
+) -> Replies:
+    """Return the replies of the users of some local losses, searching from ``starts`` (n, p)."""
+    anchors = np.tile(rho.ravel(), (losses.n_users, 1))
+    found = envelopes(losses, problem.regularizer, anchors, starts)
+    return Replies(found.theta, found.gradient)
+
+
+def replies_by_solving(
+    problem: Problem, users: IntArray, losses: LocalLosses, rho: FloatArray, starts: FloatArray
+) -> Replies:
+    """Return the replies of users with large models, searching from ``starts`` (n, p)."""
+    regularizer = problem.regularizer
+    anchors = np.tile(rho.ravel(), (len(users), 1))
     if isinstance(regularizer, HardConsensus):
         return Replies(anchors, losses.gradient(anchors))
     frozen = ModelAttack(rho, regularizer)
     theta = np.stack(
         [
             solve(
-                Problem(problem.loss, HardConsensus(), [data], nu),
+                Problem(problem.loss, HardConsensus(), [problem.datasets[n]], problem.nu[[n]]),
                 method="lbfgs",
                 tol=REPLY_TOL,
-                start=rho,
+                start=start.reshape(problem.shape),
                 attacker=frozen,
             ).rho.ravel()
-            for data, nu in zip(problem.datasets, problem.nu.tolist(), strict=True)
+            for n, start in zip(users, starts, strict=True)
         ]
     )
     if problem.loss.has_gauge and norm(rho.sum(axis=1)) <= gamma(rho.size) * norm(rho):

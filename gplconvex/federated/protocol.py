@@ -1,14 +1,16 @@
-r"""Federated gradient descent: rounds of reports, and the server's step.
+r"""The federated protocol: rounds of reports, and the server's step.
 
-In round t the server sends :math:`\rho^t`. Honest user n replies with the minimizer
-:math:`\theta_n` of :math:`L_n(\theta) + r(\rho^t - \theta)` and reports
-:math:`g_n = \nabla r(\rho^t - \theta_n) = \nabla M_n(\rho^t)`. The server drops reports outside Grad,
-which no honest user can send, and steps
+In round t the server sends :math:`\rho^t` to n participants. An honest one replies with a personal model
+:math:`\theta_n` and reports :math:`g_n = \nabla r(\rho^t - \theta_n)`. The server drops reports outside
+Grad, which no honest user can send, and steps against the pull of the k that are left,
 
-.. math:: \rho^{t+1} = \rho^t - \eta\, n\,\text{rule}(g_1, \ldots, g_n),
+.. math:: G^t = k\,\mathrm{rule}(g_1, \ldots, g_k), \qquad \rho^{t+1} = \rho^t - \eta_t\,G^t,
 
-n being the number of reports that are left; with the mean this is the paper's sum. It sees reports and
-nothing else.
+with the mean their sum. It sees reports and nothing else. If it asks only m of the N participants, G is
+multiplied by N/m.
+
+`Server` is the server, whoever answers it; `rounds` are its rounds with the users of a `Problem` and
+attackers. Both go on without end: when to stop and what to keep is up to `run`.
 """
 
 from __future__ import annotations
@@ -16,79 +18,59 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from gplconvex._types import FloatArray
+from gplconvex._types import FloatArray, IntArray
 from gplconvex.data import is_number
 from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
+from gplconvex.federated.optimizers import GradientDescent, Optimizer
+from gplconvex.federated.participants import (
+    Attack,
+    CounterGradientAttack,
+    DataAttack,
+    Query,
+    is_omniscient,
+    joining,
+)
 from gplconvex.federated.rules import Rule, mean
-from gplconvex.participants import Attacker
+from gplconvex.federated.users import Honest, LocalUsers, check_honest
+from gplconvex.participants import GradientAttack
 from gplconvex.problem import Problem, check_problem
-from gplconvex.regularizers import L2, HardConsensus, norm
-from gplconvex.replies import replies
+from gplconvex.regularizers import Regularizer, lengths
+from gplconvex.rounding import gamma
 
-Respond = Callable[[FloatArray], FloatArray]
-"""What a participant does in a round: from rho, shape of a model, to a report of that shape."""
+StepSize = float | Callable[[int], float]
+"""A number, or a function of the round."""
 
-
-class Participant(Protocol):
-    """Somebody who takes part in rounds beside the honest users."""
-
-    def joins(self, problem: Problem, step_size: float) -> Respond:
-        """Return what the participant does in the rounds of one run."""
-        ...
+Answers = tuple[FloatArray, dict[int, str]]
+"""Reports (m, *shape of a model) of those who were asked, and by place why some sent none."""
 
 
-@dataclass(frozen=True, eq=False)
-class CounterGradientAttack:
-    r"""Pull the server to a target, knowing only the models it sent and one's own reports (T5).
+@dataclass(frozen=True)
+class Rejection:
+    """A report that the server dropped.
 
-    With a constant step size the pull of the others in the last round was
-    :math:`G = (\rho^{t-1} - \rho^t)/\eta - g^{t-1}`, if nothing was dropped and the rule is the mean.
-    The report is the plausible one that would bring the server nearest to the target if they pulled so
-    again: :math:`(\rho^t - \rho_\dagger)/\eta - G` projected on Grad. In the first round it is 0.
-
-    Parameters
+    Attributes
     ----------
-    target : array_like, shape of a model
-        :math:`\rho_\dagger`.
-
-    Notes
-    -----
-    Source: Farhadkhani et al. 2022. Under squared l2 it converges to the target where
-    :math:`\eta\,\mathrm{Lip}(G) < 1/2`.
+    round : int
+    participant : int
+        The honest users come first, from 0, then the attackers.
+    reason : str
     """
 
-    target: npt.ArrayLike
-
-    def joins(self, problem: Problem, step_size: float) -> Respond:
-        """Return the attack's responses, which remember the last round."""
-        target = problem.check_model("target", self.target)
-        radius = problem.regularizer.radius
-        last: list[tuple[FloatArray, FloatArray]] = []
-
-        def respond(rho: FloatArray) -> FloatArray:
-            report = np.zeros_like(rho)
-            if last:
-                before, sent = last.pop()
-                others = (before - rho) / step_size - sent
-                report = (rho - target) / step_size - others
-                size = norm(report)
-                if size > radius:
-                    report = report * (radius / size * (1.0 - 1e-15))
-            last.append((rho, report))
-            return report
-
-        return respond
+    round: int
+    participant: int
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One round.
+    r"""One round.
 
     Attributes
     ----------
@@ -96,44 +78,211 @@ class Round:
         From 0.
     rho : array, shape of a model
         What the server sent.
-    reports : array, shape (n, *shape of a model)
-        Of the honest users, then of the attackers.
-    dropped : tuple of int
-        Whose reports were not plausible, or not finite.
+    step_size : float
+        :math:`\eta_t`.
+    asked : array of int, shape (m,)
+        Whom it asked: honest users, from 0, then attackers.
+    reports : array, shape (m, *shape of a model)
+        What they sent, dropped or not; NaN where there is nothing of that shape.
+    norms : array, shape (m,)
+        The norms of the reports.
+    rejections : tuple of Rejection
+        What was dropped, and why.
+    pull : array, shape of a model
+        :math:`G^t`.
     next_rho : array, shape of a model
         Where the server stepped.
     """
 
     number: int
     rho: FloatArray
+    step_size: float
+    asked: IntArray
     reports: FloatArray
-    dropped: tuple[int, ...]
+    norms: FloatArray
+    rejections: tuple[Rejection, ...]
+    pull: FloatArray
     next_rho: FloatArray
+
+    @property
+    def relative_pull(self) -> float:
+        r"""The pull over the sum of the norms of the reports that were kept; 0 at a fixed point."""
+        dropped = [rejection.participant for rejection in self.rejections]
+        total = float(self.norms[~np.isin(self.asked, dropped)].sum())
+        size = float(np.linalg.norm(self.pull))
+        return size / total if size > 0.0 else 0.0
+
+
+class Users(Protocol):
+    """The honest users of a run, wherever they are."""
+
+    def answer(self, rho: FloatArray, asked: IntArray) -> FloatArray:
+        """Return the reports (n, *shape of a model) of users, in the order in which they are named."""
+        ...
+
+
+class Engine(Protocol):
+    """Where honest users do their work."""
+
+    def opens(
+        self, problem: Problem, honest: Sequence[Honest], start: FloatArray
+    ) -> AbstractContextManager[Users]:
+        """Return the users of one run, whose personal models are ``start`` before the first round."""
+        ...
+
+
+class InProcess:
+    """All users in this process, in batches on all cores."""
+
+    def opens(
+        self, problem: Problem, honest: Sequence[Honest], start: FloatArray
+    ) -> AbstractContextManager[Users]:
+        """Return the users of one run."""
+        return nullcontext(LocalUsers(problem, honest, start))
+
+
+@dataclass(frozen=True, eq=False)
+class Server:
+    r"""A server, whoever answers it.
+
+    Parameters
+    ----------
+    regularizer : Regularizer
+        Says which reports are plausible.
+    n_participants : int
+        N.
+    step_size : float or callable
+        :math:`\eta_t`, a number or a function of the round.
+    rule : callable
+        The server's estimate of the mean of reports, from (n, p) to (p,).
+    optimizer : Optimizer
+        What becomes of the pull.
+    fraction : float
+        The part of the participants that is asked in a round, drawn anew each time; in (0, 1].
+    seed : int
+        Of these draws.
+    """
+
+    regularizer: Regularizer
+    n_participants: int
+    step_size: StepSize
+    rule: Rule = mean
+    optimizer: Optimizer = GradientDescent()
+    fraction: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not callable(self.step_size):
+            _positive("step_size", self.step_size)
+        if not (is_number(self.fraction) and 0.0 < self.fraction <= 1.0):
+            raise InvalidInputError(
+                f"fraction must be positive and at most 1; got {self.fraction!r}"
+            )
+        whole = isinstance(self.seed, (int, np.integer)) and not isinstance(self.seed, bool)
+        if not (whole and self.seed >= 0):
+            raise InvalidInputError(f"seed must be an integer from 0; got {self.seed!r}")
+
+    def rounds(
+        self, ask: Callable[[Query, IntArray], Answers], start: FloatArray
+    ) -> Iterator[Round]:
+        """Yield rounds without end.
+
+        Parameters
+        ----------
+        ask : callable
+            Passes a query on to participants, and returns their `Answers`.
+        start : array, shape of a model
+            The first model.
+        """
+        step = self.optimizer.starts()
+        rng = np.random.default_rng(self.seed)
+        n = self.n_participants
+        m = math.ceil(self.fraction * n)
+        rho = start
+        for number in itertools.count():
+            asked = np.arange(n) if m == n else np.sort(rng.choice(n, m, replace=False))
+            eta = self.step_size
+            eta = _positive(f"step_size({number})", eta(number)) if callable(eta) else float(eta)
+            reports, failures = ask(Query(number, rho, eta * (n / m)), asked)
+            flat = reports.reshape(m, -1)
+            norms = lengths(flat)
+            reasons = {**self._implausible(norms), **failures}
+            kept = np.delete(flat, sorted(reasons), axis=0)
+            if not len(kept):
+                why = "; ".join(
+                    f"{asked[i]}: {reason}" for i, reason in sorted(reasons.items())[:5]
+                )
+                raise InvalidInputError(f"round {number}: all {m} reports were dropped ({why})")
+            pull = (n / m) * len(kept) * self._estimate(number, kept).reshape(rho.shape)
+            after = rho - step(pull, eta)
+            rejections = tuple(
+                Rejection(number, int(asked[i]), reason) for i, reason in sorted(reasons.items())
+            )
+            yield Round(number, rho, eta, asked, reports, norms, rejections, pull, after)
+            rho = after
+
+    def _implausible(self, norms: FloatArray) -> dict[int, str]:
+        """Return by place why the server drops reports of such norms."""
+        radius = self.regularizer.radius
+        largest = radius * (1.0 + gamma(len(norms) + 8))
+        return {
+            int(i): f"not plausible: norm {norms[i]:.6g}, at most {radius:.6g}"
+            if np.isfinite(norms[i])
+            else "not finite"
+            for i in np.flatnonzero(~(np.isfinite(norms) & (norms <= largest)))
+        }
+
+    def _estimate(self, number: int, kept: FloatArray) -> FloatArray:
+        estimate = np.asarray(self.rule(kept), dtype=np.float64)
+        if estimate.shape != kept.shape[1:] or not np.isfinite(estimate).all():
+            raise InvalidInputError(
+                f"round {number}: the rule must return {kept.shape[1]} finite numbers; got "
+                f"{estimate!r}"
+            )
+        return estimate
 
 
 def rounds(
     problem: Problem,
-    attackers: Sequence[Attacker | Participant] = (),
+    attackers: Sequence[Attack] = (),
     *,
     rule: Rule = mean,
-    step_size: float | None = None,
+    optimizer: Optimizer = GradientDescent(),
+    step_size: StepSize | Literal["auto"] = "auto",
+    fraction: float = 1.0,
+    seed: int = 0,
+    honest: Honest | Sequence[Honest] = Honest(),
     start: npt.ArrayLike | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Round]:
     r"""Yield rounds without end.
 
     Parameters
     ----------
     problem : Problem
-        The honest users. An attacker who poisons data is one more of them.
+        The honest users.
     attackers : sequence
-        `GradientAttack`, `ModelAttack`, `CounterGradientAttack`, or any object with their ``joins``.
+        `GradientAttack`, `ModelAttack`, `DataAttack`, `CounterGradientAttack`, functions from a `Query`
+        to a report, or other objects with their ``joins`` and ``omniscient``.
     rule : callable
-        The server's estimate of the mean of reports, from (n, p) to (p,); default the mean.
-    step_size : float, optional
-        :math:`\eta`; default 1/(n S), S the smoothness of r, with which the honest sum descends. Hard
-        consensus and l2, which have none, need a number.
+        The server's estimate of the mean of reports, from (n, p) to (p,); see
+        `gplconvex.federated.rules`.
+    optimizer : Optimizer
+        What becomes of the pull: `GradientDescent`, `HeavyBall` or `Adam`.
+    step_size : "auto", float or callable
+        :math:`\eta_t`, a number or a function of the round. ``"auto"`` is one over the smoothness of
+        :math:`\sum_n M_n`: n S, S that of r, or the sum of those of the local losses where r is not
+        smooth; half of it beside a `CounterGradientAttack`, which converges only there.
+    fraction : float
+        The part of the participants that is asked in a round, drawn anew each time; in (0, 1].
+    seed : int
+        Of these draws.
+    honest : Honest, or a sequence of one a user
+        How users improve their personal models.
     start : array_like, shape of a model, optional
-        :math:`\rho^0`; default 0.
+        :math:`\rho^0`, and the first personal models; default 0.
+    engine : Engine, optional
+        Where the honest users work; default in this process. See `gplconvex.federated.dask`.
 
     Yields
     ------
@@ -142,10 +291,12 @@ def rounds(
     Raises
     ------
     InvalidInputError
-        For a step size that is not positive, a start or an attack of the wrong shape, or a rule that
-        returns something else than p finite numbers.
+        Before the first round for options that make no sense, an attack of the wrong shape, or a
+        constant gradient that is not plausible. In a round if the rule returns something else than p
+        finite numbers, or nothing is left of the reports. An attacker that raises, or sends something
+        else than a plausible report, is dropped in that round.
     UnsupportedCombinationError
-        If a step size is needed.
+        If no step size follows from the smoothness.
 
     Notes
     -----
@@ -155,71 +306,78 @@ def rounds(
     --------
     >>> from gplconvex import Dataset, LeastSquares, SquaredL2
     >>> problem = Problem(LeastSquares(), SquaredL2(1.0), [Dataset([[1.0]], [3.0])], nu=0.1)
-    >>> attack = CounterGradientAttack([-5.0])
-    >>> last = next(t for t in rounds(problem, [attack], step_size=0.1) if t.number == 200)
-    >>> last.next_rho.round(9)
-    array([-5.])
+    >>> first = next(rounds(problem, [GradientAttack([0.5])]))
+    >>> first.reports.ravel().round(6)
+    array([-1.875, 0.5 ])
     """
     check_problem(problem)
-    n = problem.n_users + len(attackers)
-    eta = _step_size(problem, n, step_size)
+    choices = check_honest(problem, honest)
     rho = np.zeros(problem.shape) if start is None else problem.check_model("start", start)
-    responses = [_joining(problem, attacker, eta) for attacker in attackers]
-    return _rounds(problem, responses, rule, eta, rho)
+    server = Server(
+        problem.regularizer,
+        problem.n_users + len(attackers),
+        _automatic(problem, attackers, optimizer) if step_size == "auto" else step_size,
+        rule,
+        optimizer,
+        fraction,
+        seed,
+    )
+    responses = [joining(problem, attack) for attack in attackers]
+    knowing = [is_omniscient(attack) for attack in attackers]
+
+    def all_rounds() -> Iterator[Round]:
+        with (engine or InProcess()).opens(problem, choices, rho) as users:
+
+            def ask(query: Query, asked: IntArray) -> Answers:
+                reports = np.full((len(asked), *problem.shape), math.nan)
+                n_honest = int(np.searchsorted(asked, problem.n_users))
+                reports[:n_honest] = users.answer(query.rho, asked[:n_honest])
+                failures = {}
+                for place, number in enumerate(asked[n_honest:] - problem.n_users, n_honest):
+                    seen = reports[:n_honest].copy() if knowing[number] else None
+                    own = Query(query.round, query.rho.copy(), query.step_size, seen)
+                    try:
+                        reports[place] = _shaped(problem, responses[number](own))
+                    except Exception as error:  # whatever an attacker does, the rounds go on
+                        failures[place] = f"{type(error).__name__}: {error}"
+                return reports, failures
+
+            yield from server.rounds(ask, rho)
+
+    return all_rounds()
 
 
-def _rounds(
-    problem: Problem, responses: list[Respond], rule: Rule, eta: float, rho: FloatArray
-) -> Iterator[Round]:
-    for number in itertools.count():
-        honest = replies(problem, rho).gradient.reshape(-1, *problem.shape)
-        own = [_shaped(problem, respond(rho.copy()), i) for i, respond in enumerate(responses)]
-        reports = np.concatenate([honest, np.stack(own)]) if own else honest
-        dropped = tuple(i for i, report in enumerate(reports) if not _plausible(problem, report))
-        kept = np.delete(reports, dropped, axis=0).reshape(-1, math.prod(problem.shape))
-        if not len(kept):
-            raise InvalidInputError(f"round {number}: all {len(reports)} reports were dropped")
-        estimate = np.asarray(rule(kept), dtype=np.float64)
-        if estimate.shape != kept.shape[1:] or not np.isfinite(estimate).all():
-            raise InvalidInputError(
-                f"round {number}: the rule must return {kept.shape[1]} finite numbers; got "
-                f"{estimate!r}"
-            )
-        after = rho - eta * len(kept) * estimate.reshape(rho.shape)
-        yield Round(number, rho, reports, dropped, after)
-        rho = after
-
-
-def _plausible(problem: Problem, report: FloatArray) -> bool:
-    return bool(np.isfinite(report).all()) and problem.regularizer.is_plausible(report)
-
-
-def _shaped(problem: Problem, report: FloatArray, attacker: int) -> FloatArray:
+def _shaped(problem: Problem, report: npt.ArrayLike) -> FloatArray:
+    """Return a report as an array of the shape of a model."""
     array = np.asarray(report, dtype=np.float64)
     if array.shape != problem.shape:
-        raise InvalidInputError(
-            f"attacker {attacker} reports an array of shape {array.shape}; models have {problem.shape}"
-        )
+        raise InvalidInputError(f"a report of shape {array.shape}; models have {problem.shape}")
     return array
 
 
-def _joining(problem: Problem, attacker: Attacker | Participant, eta: float) -> Respond:
-    if isinstance(attacker, Attacker):
-        attack = attacker
-        attack.check(problem)
-        nothing = np.zeros(problem.shape)
-        return lambda rho: attack.report(problem, rho, nothing)
-    return attacker.joins(problem, eta)
+def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimizer) -> float:
+    r"""Return a step size with which the server descends.
+
+    :math:`M_n` is as smooth as r, and as :math:`L_n`: it is their infimal convolution.
+    """
+    n = problem.n_users + len(attackers)
+    smoothness = n * float(problem.regularizer.smoothness)
+    if math.isinf(smoothness) and all(
+        isinstance(attack, (DataAttack, GradientAttack)) for attack in attackers
+    ):
+        data = [attack.problem(problem) for attack in attackers if isinstance(attack, DataAttack)]
+        smoothness = math.fsum(each.local_losses.smoothness.sum() for each in (problem, *data))
+    if not (optimizer.follows_smoothness and math.isfinite(smoothness)):
+        raise UnsupportedCombinationError(
+            f"no step size follows from the smoothness with {optimizer!r}, {problem.regularizer!r} "
+            f"and {problem.loss!r}: pass step_size, a number or a function of the round"
+        )
+    if any(isinstance(attack, CounterGradientAttack) for attack in attackers):
+        smoothness *= 2.0
+    return 1.0 / smoothness
 
 
-def _step_size(problem: Problem, n: int, step_size: float | None) -> float:
-    if step_size is None:
-        if isinstance(problem.regularizer, (HardConsensus, L2)):
-            raise UnsupportedCombinationError(
-                f"{problem.regularizer!r} is not smooth, and the server's step size does not follow "
-                "from it: pass step_size"
-            )
-        return 1.0 / (n * float(problem.regularizer.smoothness))
-    if not (is_number(step_size) and 0.0 < step_size < math.inf):
-        raise InvalidInputError(f"step_size must be a positive number; got {step_size!r}")
-    return float(step_size)
+def _positive(name: str, value: float) -> float:
+    if not (is_number(value) and 0.0 < value < math.inf):
+        raise InvalidInputError(f"{name} must be a positive number; got {value!r}")
+    return float(value)

@@ -150,11 +150,16 @@ NATIVE: dict[str, Solver] = {"newton": solve_newton, "lbfgs": solve_lbfgs}
 
 
 def fits_newton(problem: Problem) -> bool:
-    """Return whether the Hessians are small enough to be formed."""
-    p = math.prod(problem.shape)
+    """Return whether the Hessians of all users together are small enough to be formed."""
+    numbers = problem.n_users * math.prod(problem.shape) ** 2
+    return has_small_models(problem) and numbers <= NEWTON_NUMBERS
+
+
+def has_small_models(problem: Problem) -> bool:
+    """Return whether the Hessian of one user is small enough to be formed."""
     least, greatest = problem.loss.curvature_range
     most = NEWTON_PARAMETERS_CONSTANT if least == greatest else NEWTON_PARAMETERS
-    return p <= most and problem.n_users * p * p <= NEWTON_NUMBERS
+    return math.prod(problem.shape) <= most
 
 
 def _solver_of(method: str, problem: Problem, **options: Any) -> Solver:

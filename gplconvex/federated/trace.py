@@ -1,0 +1,392 @@
+"""A run: rounds until there is reason to stop, and the record of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from gplconvex._types import FloatArray
+from gplconvex.data import is_number
+from gplconvex.errors import InvalidInputError, RunError
+from gplconvex.federated.optimizers import Optimizer
+from gplconvex.federated.participants import Attack, name_of
+from gplconvex.federated.protocol import Engine, Rejection, Round, StepSize, rounds
+from gplconvex.federated.rules import Rule
+from gplconvex.federated.users import Honest
+from gplconvex.files import require_absent, write_bytes
+from gplconvex.problem import Problem
+from gplconvex.regularizers import lengths
+from gplconvex.rounding import LARGEST
+
+FORMAT = "gplconvex trace 1"
+"""The first word of a file."""
+
+SAVE_EVERY = 10.0
+"""Seconds after which the trace so far is written again."""
+
+STATIONARY = 1e-10
+"""Relative pull at which a run is over: rounding leaves more digits of a sum of 1e5 reports."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    r"""The record of a run of T rounds with N participants.
+
+    Attributes
+    ----------
+    rho : array, shape (T + 1, *shape of a model)
+        :math:`\rho^0, \ldots, \rho^T`.
+    step_sizes : array, shape (T,)
+        :math:`\eta_t`.
+    norms : array, shape (T, N)
+        The norms of the reports; NaN who was not asked, or sent nothing of the right shape.
+    reports : array, shape (T, N, *shape of a model), or None
+        The reports, likewise, dropped or not; None if they were not kept.
+    rejections : tuple of Rejection
+        Whose report was dropped when, and why.
+    stopped : str
+        Why the run is over: ``"stationary"``, ``"max_rounds"``, ``"time_limit"``, ``"diverged"``,
+        ``"interrupted"`` or ``"error: ..."``; ``"running"`` in a file that a killed run left behind.
+    participants : tuple of str
+        What the N participants are, honest users first.
+    references : dict
+        Models to compare with, by name.
+    seconds : float
+        Since the first round began.
+    """
+
+    rho: FloatArray
+    step_sizes: FloatArray
+    norms: FloatArray
+    reports: FloatArray | None
+    rejections: tuple[Rejection, ...]
+    stopped: str
+    participants: tuple[str, ...]
+    references: dict[str, FloatArray] = field(default_factory=dict)
+    seconds: float = math.nan
+
+    @property
+    def n_rounds(self) -> int:
+        """Number of rounds T."""
+        return len(self.step_sizes)
+
+    def distances(self, model: str | npt.ArrayLike) -> FloatArray:
+        r"""Return :math:`|\rho^t - \rho|`, t = 0..T, shape (T + 1,).
+
+        Parameters
+        ----------
+        model : str or array_like, shape of a model
+            The name of one of the ``references``, or :math:`\rho`.
+        """
+        if isinstance(model, str):
+            if model not in self.references:
+                raise InvalidInputError(
+                    f"the trace has no reference {model!r}; it has {sorted(self.references)}"
+                )
+            model = self.references[model]
+        point = np.asarray(model, dtype=np.float64)
+        if point.shape != self.rho.shape[1:]:
+            raise InvalidInputError(
+                f"the model must have shape {self.rho.shape[1:]}; got {point.shape}"
+            )
+        return lengths((self.rho - point).reshape(len(self.rho), -1))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write a compressed ``.npz`` file, from which `load` gives back the same bits.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file exists and ``overwrite`` is false, or its folder does not exist.
+        """
+        head = {
+            "format": FORMAT,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "participants": self.participants,
+            "references": list(self.references),
+            "rejections": [asdict(rejection) for rejection in self.rejections],
+        }
+        arrays = {
+            "head": np.array(json.dumps(head)),
+            "rho": self.rho,
+            "step_sizes": self.step_sizes,
+            "norms": self.norms,
+            **{f"reference_{i}": model for i, model in enumerate(self.references.values())},
+        }
+        if self.reports is not None:
+            arrays["reports"] = self.reports
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays)
+        return write_bytes(path, content.getvalue(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read what `save` wrote, bit for bit.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file is not a trace.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+            head = json.loads(str(arrays["head"]))
+            if head["format"] != FORMAT:
+                raise ValueError(f"format {head['format']!r}")
+            return cls(
+                arrays["rho"],
+                arrays["step_sizes"],
+                arrays["norms"],
+                arrays.get("reports"),
+                tuple(Rejection(**rejection) for rejection in head["rejections"]),
+                head["stopped"],
+                tuple(head["participants"]),
+                {name: arrays[f"reference_{i}"] for i, name in enumerate(head["references"])},
+                head["seconds"],
+            )
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise InvalidInputError(
+                f"{str(path)!r} is not a trace that Trace.save wrote: {error}"
+            ) from error
+
+
+class RoundOptions(TypedDict, total=False):
+    """The options of `rounds`."""
+
+    rule: Rule
+    optimizer: Optimizer
+    step_size: StepSize | Literal["auto"]
+    fraction: float
+    seed: int
+    honest: Honest | Sequence[Honest]
+    start: npt.ArrayLike | None
+    engine: Engine | None
+
+
+def run(
+    problem: Problem,
+    attackers: Sequence[Attack] = (),
+    *,
+    max_rounds: int = 1000,
+    tol: float = STATIONARY,
+    time_limit: float | None = None,
+    references: Mapping[str, npt.ArrayLike] | None = None,
+    keep_reports: bool = True,
+    save: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Round], object] | None = None,
+    **options: Unpack[RoundOptions],
+) -> Trace:
+    r"""Run the protocol until its reports cancel, and return the record.
+
+    Parameters
+    ----------
+    problem, attackers
+        Who takes part; see `rounds`.
+    max_rounds : int
+        Stop after so many rounds.
+    tol : float
+        Stop when the pull is at most ``tol`` times the sum of the norms of the reports, at least 0.
+    time_limit : float, optional
+        Stop after the first round that ends so many seconds after the start.
+    references : mapping, optional
+        Models that the record names, to measure distances to.
+    keep_reports : bool
+        Whether the record has all reports, T N p numbers; their norms are kept in any case.
+    save : path-like, optional
+        Where to write the record: every ten seconds, and when the run is over for whatever reason.
+    overwrite : bool
+        Whether ``save`` may replace a file.
+    progress : callable, optional
+        Called with each `Round`.
+    **options
+        ``rule``, ``optimizer``, ``step_size``, ``fraction``, ``seed``, ``honest``, ``start`` and
+        ``engine`` of `rounds`.
+
+    Returns
+    -------
+    Trace
+        An interruption (Ctrl-C) ends a run like a time limit does.
+
+    Raises
+    ------
+    InvalidInputError, UnsupportedCombinationError
+        Before the first round; see `rounds`.
+    RunError
+        If a round fails. It carries the trace so far, and the failure is its ``__cause__``.
+
+    Examples
+    --------
+    The theorem: a gradient, a model and data lead to the same place.
+
+    >>> from gplconvex import Dataset, GradientAttack, LeastSquares, ModelAttack, SquaredL2, poison
+    >>> from gplconvex.federated import DataAttack
+    >>> problem = Problem(LeastSquares(), SquaredL2(1.0), [Dataset([[1.0]], [3.0])], nu=0.1)
+    >>> attack = poison(problem, [-2.0])
+    >>> data = DataAttack(attack.dataset)
+    >>> for attacker in (GradientAttack(attack.gradient), ModelAttack(attack.theta), data):
+    ...     print(run(problem, [attacker]).rho[-1].round(8))
+    [-2.]
+    [-2.]
+    [-2.]
+    """
+    names = (
+        *(f"user {n}" for n in range(problem.n_users)),
+        *(name_of(attack) for attack in attackers),
+    )
+    models = {
+        name: problem.check_model(f"references[{name!r}]", model)
+        for name, model in (references or {}).items()
+    }
+    return record(
+        rounds(problem, attackers, **options),
+        names,
+        max_rounds=max_rounds,
+        tol=tol,
+        time_limit=time_limit,
+        references=models,
+        keep_reports=keep_reports,
+        save=save,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def record(
+    all_rounds: Iterable[Round],
+    participants: Sequence[str],
+    *,
+    max_rounds: int = 1000,
+    tol: float = STATIONARY,
+    time_limit: float | None = None,
+    references: Mapping[str, FloatArray] | None = None,
+    keep_reports: bool = True,
+    save: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Round], object] | None = None,
+) -> Trace:
+    """Take rounds, of whatever server, until there is reason to stop; see `run`."""
+    whole = isinstance(max_rounds, (int, np.integer)) and not isinstance(max_rounds, bool)
+    if not (whole and max_rounds >= 1):
+        raise InvalidInputError(f"max_rounds must be an integer from 1; got {max_rounds!r}")
+    if not (is_number(tol) and tol >= 0.0):
+        raise InvalidInputError(f"tol must be a number, at least 0; got {tol!r}")
+    if time_limit is not None and not (is_number(time_limit) and time_limit > 0.0):
+        raise InvalidInputError(f"time_limit must be a positive number; got {time_limit!r}")
+    if save is not None and not overwrite:
+        require_absent(save)
+    recorder = _Recorder(participants, dict(references or {}), keep_reports)
+    written = time.monotonic()
+    stopped: str | None = None
+    try:
+        with closing(iter(all_rounds)) as source:  # type: ignore[type-var]
+            for each in source:
+                recorder.add(each)
+                if progress is not None:
+                    progress(each)
+                stopped = _reason(each, recorder, max_rounds, tol, time_limit)
+                if stopped is not None:
+                    break
+                if save is not None and time.monotonic() - written > SAVE_EVERY:
+                    recorder.trace("running").save(save, overwrite=overwrite)
+                    written, overwrite = time.monotonic(), True
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    except Exception as error:
+        if not recorder.step_sizes:
+            raise
+        trace = recorder.trace(f"error: {error}")
+        if save is not None:
+            trace.save(save, overwrite=overwrite)
+        raise RunError(
+            f"the run failed in round {trace.n_rounds}: {error}. The rounds before it are in the "
+            "attribute trace of this error" + ("" if save is None else f" and in {str(save)!r}"),
+            trace=trace,
+        ) from error
+    if not recorder.step_sizes:
+        raise KeyboardInterrupt
+    trace = recorder.trace(stopped or "ended")
+    if save is not None:
+        trace.save(save, overwrite=overwrite)
+    return trace
+
+
+def _reason(
+    last: Round, recorder: _Recorder, max_rounds: int, tol: float, time_limit: float | None
+) -> str | None:
+    """Return why to stop after a round, or None."""
+    if not (np.abs(last.next_rho) <= LARGEST).all():
+        return "diverged"
+    if last.relative_pull <= tol:
+        return "stationary"
+    if len(recorder.step_sizes) >= max_rounds:
+        return "max_rounds"
+    if time_limit is not None and recorder.seconds >= time_limit:
+        return "time_limit"
+    return None
+
+
+class _Recorder:
+    """Rounds so far."""
+
+    def __init__(
+        self, participants: Sequence[str], references: dict[str, FloatArray], keep_reports: bool
+    ) -> None:
+        self.participants, self.references = tuple(participants), references
+        self.rho: list[FloatArray] = []
+        self.step_sizes: list[float] = []
+        self.norms: list[FloatArray] = []
+        self.reports: list[FloatArray] | None = [] if keep_reports else None
+        self.rejections: list[Rejection] = []
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first round began."""
+        return time.monotonic() - self.began
+
+    def add(self, last: Round) -> None:
+        """Record a round."""
+        if not self.rho:
+            self.rho.append(last.rho)
+        self.rho.append(last.next_rho)
+        self.step_sizes.append(last.step_size)
+        self.norms.append(self._of_all(last, last.norms))
+        if self.reports is not None:
+            self.reports.append(self._of_all(last, last.reports))
+        self.rejections.extend(last.rejections)
+
+    def _of_all(self, last: Round, values: FloatArray) -> FloatArray:
+        """Return what belongs to those who were asked, NaN for the others."""
+        if len(last.asked) == len(self.participants):
+            return values
+        everybody = np.full((len(self.participants), *values.shape[1:]), math.nan)
+        everybody[last.asked] = values
+        return everybody
+
+    def trace(self, stopped: str) -> Trace:
+        """Return the record."""
+        return Trace(
+            np.stack(self.rho),
+            np.array(self.step_sizes),
+            np.stack(self.norms),
+            None if self.reports is None else np.stack(self.reports),
+            tuple(self.rejections),
+            stopped,
+            self.participants,
+            self.references,
+            self.seconds,
+        )
