@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -129,3 +130,13 @@ def _best_seconds(work: Callable[[int], object], threads: int, rounds: int) -> f
             list(pool.map(work, range(threads)))
             times.append(time.perf_counter() - began)
     return min(times)
+
+
+def peak_memory() -> float:
+    """Return the peak of the memory of this process, GiB; nothing of that of its parent, on Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
+    lines = status.read_text(encoding="utf-8").splitlines()
+    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return peak / 2**20

@@ -18,23 +18,20 @@ many points it may use; its residual is |sum of gradients - h| / |h|.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from machine import machine
 from peers import gradient_canceling
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
+from tables import Row, Tables
 
 import gplconvex as gc
 from gplconvex.datasets import ModelTargeted, model_targeted
-from gplconvex.files import write_text
 
 INSTANCES = ("bc", "d17")
 CONVENTIONS = ("fixed", "avg")
@@ -58,31 +55,13 @@ ELSEWHERE: tuple[Row, ...] = (
 )
 """What published attacks did in earlier runs, with their own lower bounds: copied, not measured here."""
 
-Row = tuple[object, ...]
 FloatArray = npt.NDArray[np.float64]
 
 
 def main() -> None:
     """Write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = ["# Leading training to a model", "", f"gplconvex {gc.__version__}. {machine()}.", ""]
-
-    def table(title: str, header: str, rows: Iterator[Row]) -> None:
-        names = header.split(" | ")
-        lines.extend([f"## {title}", "", f"| {header} |", "|" + " --- |" * len(names)])
-        print("\n".join(lines[-4:]), flush=True)
-        for row in rows:
-            lines.append("| " + " | ".join(map(_shown, row)) + " |")
-            print(lines[-1], flush=True)
-        lines.append("")
-        if arguments.out:
-            write_text(arguments.out, "\n".join(lines), overwrite=True)
-
+    page = Tables("Leading training to a model", __doc__, ["folder"])
+    arguments, table = page.arguments, page.table
     tasks = [
         Task(name, convention, model_targeted(arguments.folder / f"{name}_lr_wd0.09_err0.15.npz"))
         for name in INSTANCES
@@ -111,10 +90,6 @@ def main() -> None:
         "instance | ridge | attack | points | distance | seconds | its own lower bound",
         iter(ELSEWHERE),
     )
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # -- what is to be done ------------------------------------------------------------------------------

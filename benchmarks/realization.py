@@ -14,8 +14,6 @@ precision of the float64 points, of gradient inversion in float64. The latter is
 
 from __future__ import annotations
 
-import argparse
-import gc as garbage
 import itertools
 import time
 from collections.abc import Iterator
@@ -23,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from machine import machine
 from mnist import mnist
 from peers import gradient_inversion
+from tables import Row, Tables
 
 import gplconvex as gc
-from gplconvex.files import write_text
 
 POINTS = (1, 10, 60, 300)
 """How many points gradient inversion is given, besides as many as `gplconvex` takes."""
@@ -48,37 +45,13 @@ EXTRA = (0, 10, 20, 50, 100, 200, 500)
 SOLVED = (0, 500)
 """Those of which the poisoned problem is solved anew."""
 
-Row = tuple[object, ...]
 FloatArray = npt.NDArray[np.float64]
 
 
 def main() -> None:
     """Write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("mnist", type=Path)
-    parser.add_argument("digits", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--without", nargs="*", default=[], help="words in the titles to leave out")
-    arguments = parser.parse_args()
-    lines = ["# Realizing a gradient", "", f"gplconvex {gc.__version__}. {machine()}.", ""]
-
-    def table(title: str, header: str, rows: Iterator[Row]) -> None:
-        if any(word in title for word in arguments.without):
-            return
-        names = header.split(" | ")
-        lines.extend([f"## {title}", "", f"| {header} |", "|" + " --- |" * len(names)])
-        print("\n".join(lines[-4:]), flush=True)
-        for row in rows:
-            cells = [*map(_shown, row), *[""] * (len(names) - len(row))]
-            lines.append("| " + " | ".join(cells) + " |")
-            print(lines[-1], flush=True)
-            garbage.collect()
-        lines.append("")
-        if arguments.out:
-            write_text(arguments.out, "\n".join(lines), overwrite=True)
-
+    page = Tables("Realizing a gradient", __doc__, ["mnist", "digits"])
+    arguments, table = page.arguments, page.table
     found = "bound | points | points - bound | rows | largest input norm | residual | seconds"
     table(
         "MNIST: 10 users of 6000 images, squared l2 with lam = 1; target: the model of labels y + 1",
@@ -114,10 +87,6 @@ def main() -> None:
         beside,
         inversion(*mnist_gradients(arguments.mnist)),
     )
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _realized(loss: gc.Loss, theta: FloatArray, h: FloatArray, extra: int = 0) -> Row:

@@ -12,10 +12,7 @@ value of the native solution.
 
 from __future__ import annotations
 
-import argparse
-import gc as garbage
 import math
-import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,42 +21,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from machine import machine
+from machine import peak_memory
 from mnist import mnist
 from peers import Outcome, best_cvxpy_solver, joint_lbfgs, pooled_scikit_learn, published_protocol
+from tables import Row, Tables
 
 import gplconvex as gc
-from gplconvex.files import write_text
 
 HEADLINE_TOL = 1e-12
 """So that rho is certified within 1e-6 (1 + |rho|), the root of it."""
 
 REGULARIZERS = (gc.SquaredL2(1.0), gc.L2(1.0), gc.SmoothL2(1.0, 1.0), gc.HardConsensus())
 
-Row = tuple[object, ...]
 FloatArray = npt.NDArray[np.float64]
 
 
 def main() -> None:
     """Write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("mnist", type=Path)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    lines = ["# Solving", "", f"gplconvex {gc.__version__}. {machine()}.", ""]
-
-    def table(title: str, header: str, rows: Iterator[Row]) -> None:
-        names = header.split(" | ")
-        lines.extend([f"## {title}", "", f"| {header} |", "|" + " --- |" * len(names)])
-        print("\n".join(lines[-4:]), flush=True)
-        for row in rows:
-            lines.append("| " + " | ".join(map(_shown, row)) + " |")
-            print(lines[-1], flush=True)
-            garbage.collect()
-        lines.append("")
-
+    page = Tables("Solving", __doc__, ["mnist"])
+    arguments, table = page.arguments, page.table
     beside = (
         "tool | seconds | ratio | passes | F / F* - 1 | relative gradient | certified relative gap | "
         "certified distance / (1 + rho)"
@@ -99,12 +79,6 @@ def main() -> None:
         "what grows | 1 | 2 | 4 | 8 | slope",
         growth(),
     )
-    if arguments.out:
-        write_text(arguments.out, "\n".join(lines), overwrite=True)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # -- MNIST -------------------------------------------------------------------------------------------
@@ -276,19 +250,9 @@ def _least_squares(users: int, points: int, features: int) -> Row:
     del x, data
     solution, seconds = _native(problem)
     again = _native(problem)[1]
-    peak = _peak_memory()
+    peak = peak_memory()
     gap = solution.certificate.relative_gap
     return f"{users} x {points} x {features}", seconds, again, peak, gap
-
-
-def _peak_memory() -> float:
-    """Return the peak of the memory of this process, GiB; nothing of that of its parent, on Linux."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
-    lines = status.read_text(encoding="utf-8").splitlines()
-    (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return peak / 2**20
 
 
 # -- small problems ----------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class GradientDescent:
 
 @dataclass(frozen=True)
 class HeavyBall:
-    r"""Go on as before, and against the pull: step :math:`\eta_t v^t`, :math:`v^t = \beta v^{t-1} + G^t`.
+    r"""Go on as before and against the pull: :math:`\eta_t v^t`, :math:`v^t = \beta v^{t-1} + G^t`.
 
     Parameters
     ----------

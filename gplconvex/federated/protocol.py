@@ -206,7 +206,7 @@ class Server:
             reports, failures = ask(Query(number, rho, eta * (n / m)), asked)
             flat = reports.reshape(m, -1)
             norms = lengths(flat)
-            reasons = {**self._implausible(norms), **failures}
+            reasons = {**self._implausible(norms, flat.shape[1]), **failures}
             kept = np.delete(flat, sorted(reasons), axis=0)
             if not len(kept):
                 why = "; ".join(
@@ -221,10 +221,10 @@ class Server:
             yield Round(number, rho, eta, asked, reports, norms, rejections, pull, after)
             rho = after
 
-    def _implausible(self, norms: FloatArray) -> dict[int, str]:
-        """Return by place why the server drops reports of such norms."""
+    def _implausible(self, norms: FloatArray, p: int) -> dict[int, str]:
+        """Return by place why the server drops reports of such norms, of p numbers each."""
         radius = self.regularizer.radius
-        largest = radius * (1.0 + gamma(len(norms) + 8))
+        largest = radius * (1.0 + gamma(p + 8))
         return {
             int(i): f"not plausible: norm {norms[i]:.6g}, at most {radius:.6g}"
             if np.isfinite(norms[i])

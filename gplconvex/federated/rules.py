@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial.distance import pdist, squareform
 
 from gplconvex._types import FloatArray
 from gplconvex.errors import InvalidInputError
@@ -96,7 +97,7 @@ def multi_krum(f: int, m: int) -> Rule:
 
     def rule(reports: FloatArray) -> FloatArray:
         n = _enough(reports, max(f + 3, m), f"multi_krum({f}, {m})")
-        square = np.array([lengths(reports - report) ** 2 for report in reports])
+        square = squareform(pdist(reports, "sqeuclidean"))
         np.fill_diagonal(square, math.inf)  # of a report only the others are neighbors
         scores = np.sort(square, axis=1)[:, : n - f - 2].sum(axis=1)
         return np.asarray(reports[np.argsort(scores, kind="stable")[:m]].mean(axis=0))
