@@ -4,7 +4,7 @@ A user whose points :math:`\theta_\spadesuit` has labeled learns it, whatever th
 there are enough of them (T2.4). That is how the theorem was first proved; `gplconvex.to_data` needs
 finitely many points, and the fewest, for the optimum itself (T2.5). Two ways to draw them:
 
-- `honest_dataset`: normal inputs, labels drawn from the model;
+- `honest_dataset`: inputs of a law, labels drawn from the model;
 - `indifference_dataset`: inputs where all classes tie, labeled with the model's probabilities, which
   makes its gradient exactly 0.
 """
@@ -12,6 +12,8 @@ finitely many points, and the fewest, for the optimum itself (T2.5). Two ways to
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,21 +22,67 @@ from scipy.special import softmax
 
 from gplconvex.data import Dataset, float_array, is_number
 from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
-from gplconvex.losses import Loss, Softmax
+from gplconvex.losses import LeastSquares, Loss, Softmax
+from gplconvex.regularizers import lengths
 from gplconvex.rounding import LARGEST, gamma
 
 if TYPE_CHECKING:
     from gplconvex._types import FloatArray
 
 
-def honest_dataset(loss: Loss, theta: npt.ArrayLike, n_points: int, *, seed: int) -> Dataset:
+def _uniform(rng: np.random.Generator, m: int, d: int) -> FloatArray:
+    """Draw a normal direction, and the d-th root of a uniform number for its length."""
+    u = rng.standard_normal((m, d))
+    radius = math.sqrt(d + 2.0) * rng.random(m) ** (1.0 / d)
+    return u * (radius / lengths(u))[:, None]
+
+
+def _contaminated(rng: np.random.Generator, m: int, d: int) -> FloatArray:
+    """Draw normal vectors, one in ten three times as large: 0.9 + 0.1 * 9 = 1.8."""
+    scale = np.where(rng.random((m, 1)) < 0.1, 3.0, 1.0) / math.sqrt(1.8)
+    return scale * rng.standard_normal((m, d))
+
+
+LAWS: Mapping[str, Callable[[np.random.Generator, int, int], FloatArray]] = MappingProxyType(
+    {
+        "normal": lambda rng, m, d: rng.standard_normal((m, d)),
+        "uniform": _uniform,
+        "rademacher": lambda rng, m, d: rng.choice((-1.0, 1.0), (m, d)),
+        "contaminated": _contaminated,
+    }
+)
+r"""Laws of m independent vectors of d numbers: mean 0, covariance I, and sub-Gaussian.
+
+.. math:: E\,x = 0, \qquad E\,x x^\top = I, \qquad E\,e^{v^\top x} \le e^{\kappa |v|^2 / 2}.
+
+================ ======================================================================= =====
+name             law                                                                     kappa
+================ ======================================================================= =====
+``normal``       standard normal                                                         1
+``uniform``      uniform in the ball of radius :math:`\sqrt{d + 2}`                      1
+``rademacher``   independent entries -1 and +1                                           1
+``contaminated`` normal, one vector in ten three times as large; kurtosis 25/3           5
+================ ======================================================================= =====
+"""
+
+
+def honest_dataset(
+    loss: Loss,
+    theta: npt.ArrayLike,
+    n_points: int,
+    *,
+    seed: int,
+    inputs: str = "normal",
+    noise: str = "normal",
+) -> Dataset:
     r"""Return independent points that ``theta`` labels honestly.
 
-    .. math:: x \sim N(0, I), \qquad P(y \mid x) = m(y)\, e^{-\varphi(\theta^\top x, y)}.
+    .. math:: E\,x = 0, \quad E\,x x^\top = I, \qquad
+              P(y \mid x) = m(y)\, e^{-\varphi(\theta^\top x, y)}.
 
-    For least squares :math:`y = \theta^\top x` plus standard normal noise; for logistic regression
-    +1 with probability :math:`\sigma(z)`; for softmax a class drawn from :math:`\mathrm{softmax}(z)`;
-    for Poisson a count with mean :math:`e^z`.
+    For least squares :math:`y = \theta^\top x` plus noise, standard normal in this formula; for logistic
+    regression +1 with probability :math:`\sigma(z)`; for softmax a class drawn from
+    :math:`\mathrm{softmax}(z)`; for Poisson a count with mean :math:`e^z`.
 
     Parameters
     ----------
@@ -46,6 +94,8 @@ def honest_dataset(loss: Loss, theta: npt.ArrayLike, n_points: int, *, seed: int
         Number of points, at least 1.
     seed : int
         At least 0; the same seed gives the same points.
+    inputs, noise : str
+        Names of `LAWS`: of x, and of the noise of least squares.
 
     Returns
     -------
@@ -55,9 +105,10 @@ def honest_dataset(loss: Loss, theta: npt.ArrayLike, n_points: int, *, seed: int
     Raises
     ------
     InvalidInputError
-        For a wrong shape or number; or under Poisson if some :math:`e^z` is too large to be drawn.
+        For a wrong shape, number or name; or under Poisson if some :math:`e^z` is too large to be drawn.
     UnsupportedCombinationError
-        If the loss does not say how labels arise.
+        If the loss does not say how labels arise; or for a law of the noise where it is no noise that
+        is added.
 
     Notes
     -----
@@ -75,8 +126,16 @@ def honest_dataset(loss: Loss, theta: npt.ArrayLike, n_points: int, *, seed: int
     theta, d = _model(loss, theta)
     m = _whole("n_points", n_points, 1)
     rng = np.random.default_rng(_whole("seed", seed, 0))
-    x = rng.standard_normal((m, d))
-    return Dataset(x, loss.draw_labels(loss.predictor(x, theta), rng))
+    x, xi = _law("inputs", inputs)(rng, m, d), _law("noise", noise)
+    z = loss.predictor(x, theta)
+    if noise == "normal":
+        return Dataset(x, loss.draw_labels(z, rng))
+    if not isinstance(loss, LeastSquares):
+        raise UnsupportedCombinationError(
+            f"noise is added to the labels of LeastSquares only; {loss!r} draws them from its own law: "
+            f"leave noise out (got {noise!r})"
+        )
+    return Dataset(x, z + xi(rng, m, 1)[:, 0])
 
 
 def indifference_dataset(
@@ -209,6 +268,12 @@ def _whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InvalidInputError(f"{name} must be an integer, at least {least}; got {value!r}")
     return int(value)
+
+
+def _law(name: str, value: Any) -> Callable[[np.random.Generator, int, int], FloatArray]:
+    if not (isinstance(value, str) and value in LAWS):
+        raise InvalidInputError(f"{name} must be one of {', '.join(LAWS)}; got {value!r}")
+    return LAWS[value]
 
 
 def _size(name: str, value: Any) -> float:

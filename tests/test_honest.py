@@ -10,6 +10,7 @@ import pytest
 from scipy.special import softmax
 
 import gplconvex as gc
+from gplconvex.honest import LAWS
 from gplconvex.regularizers import norm
 
 LEAST_SQUARES_AND_LOGISTIC = (
@@ -102,6 +103,96 @@ def test_inputs_are_standard_normal() -> None:
     assert np.abs(x.mean(axis=0)).max() <= 5.0 / math.sqrt(40_000)
     np.testing.assert_allclose(np.cov(x.T), np.eye(3), atol=0.05)
     assert np.mean(np.abs(x) < 1.0) == pytest.approx(math.erf(math.sqrt(0.5)), abs=0.01)
+
+
+PROXIES = {"normal": 1.0, "uniform": 1.0, "rademacher": 1.0, "contaminated": 5.0}
+"""kappa of every law."""
+
+KURTOSES = {"normal": 3.0, "uniform": 15.0 / 7.0, "rademacher": 1.0, "contaminated": 25.0 / 3.0}
+"""E x_1^4 in 3 dimensions: of the ball of radius sqrt 5, 5^2 * 3 / (5 * 7)."""
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_by_their_moments(law: str) -> None:
+    x = LAWS[law](np.random.default_rng(0), 60_000, 3)
+    assert x.shape == (60_000, 3)
+    assert np.abs(x.mean(axis=0)).max() <= 5.0 / math.sqrt(60_000)
+    np.testing.assert_allclose(x.T @ x / len(x), np.eye(3), atol=0.06)
+    np.testing.assert_allclose(np.mean(x**4, axis=0), KURTOSES[law], rtol=0.06)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_are_sub_gaussian(law: str) -> None:
+    """E exp(v.x) <= exp(kappa |v|^2 / 2), to 5 standard deviations; a smaller kappa fails for one."""
+    x = LAWS[law](np.random.default_rng(1), 200_000, 3)
+    axes = np.vstack([np.eye(3), np.ones((1, 3)) / math.sqrt(3.0)])
+    exceeded = False
+    for size in (0.3, 0.7, 1.2):
+        terms = np.exp(size * x @ axes.T)
+        mean, spread = terms.mean(axis=0), terms.std(axis=0) / math.sqrt(len(x))
+        assert (mean <= math.exp(PROXIES[law] * size**2 / 2.0) + 5.0 * spread).all()
+        exceeded |= bool((mean > math.exp(0.5 * size**2) + 5.0 * spread).any())
+    assert exceeded == (law == "contaminated")
+
+
+def test_laws_by_their_shapes() -> None:
+    rng = np.random.default_rng(0)
+    ball = LAWS["uniform"](rng, 20_000, 3)
+    radius = np.linalg.norm(ball, axis=1) / math.sqrt(5.0)
+    assert radius.max() <= 1.0
+    assert np.quantile(radius**3, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.02)
+    assert set(LAWS["rademacher"](rng, 100, 2).ravel()) == {-1.0, 1.0}
+    heavy = LAWS["contaminated"](rng, 20_000, 3)
+    squares = 1.8 * np.sum(heavy**2, axis=1)
+    assert np.mean(squares > 25.0) == pytest.approx(0.1 * 0.43, abs=0.01)  # chi-square(3) > 25/9
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_noise_is_added_to_the_labels_of_least_squares(law: str) -> None:
+    theta = np.array([1.0, -2.0])
+    data = gc.honest_dataset(gc.LeastSquares(), theta, 40_000, seed=0, inputs=law, noise=law)
+    xi = data.y - data.x @ theta
+    assert np.abs(xi.mean()) <= 5.0 / math.sqrt(len(xi))
+    assert np.mean(xi**2) == pytest.approx(1.0, abs=0.08)
+    kurtosis = 1.8 if law == "uniform" else KURTOSES[law]  # in one dimension: an interval
+    assert np.mean(xi**4) == pytest.approx(kurtosis, rel=0.15)
+    np.testing.assert_allclose(data.x.T @ xi / len(xi), 0.0, atol=5.0 / math.sqrt(len(xi)))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=repr)
+def test_labels_follow_the_model_whatever_the_inputs(loss: gc.Loss, law: str) -> None:
+    """At theta scores have mean 0 and the Hessian as their covariance; elsewhere they have not."""
+    theta = 0.5 * model(loss, 2)
+    data = gc.honest_dataset(loss, theta, 20_000, seed=0, inputs=law)
+    local = gc.Problem(loss, gc.SquaredL2(1.0), [data]).locals[0]
+    allowed = 5.0 * math.sqrt(np.trace(local.hessian(theta)))
+    assert norm(local.gradient(theta)) <= allowed
+    assert norm(local.gradient(theta + 0.3 * model(loss, 3))) > allowed
+
+
+def test_the_default_is_normal_bit_for_bit() -> None:
+    for loss in LOSSES:
+        theta = model(loss, 1)
+        named = gc.honest_dataset(loss, theta, 9, seed=4, inputs="normal", noise="normal")
+        assert named == gc.honest_dataset(loss, theta, 9, seed=4)
+        rng = np.random.default_rng(4)
+        x = rng.standard_normal((9, 3))
+        assert named == gc.Dataset(x, loss.draw_labels(loss.predictor(x, theta), rng))
+        assert named != gc.honest_dataset(loss, theta, 9, seed=4, inputs="uniform")
+
+
+@pytest.mark.parametrize("name", ["inputs", "noise"])
+@pytest.mark.parametrize("value", ["cauchy", "", None, 1, ["normal"]])
+def test_unknown_laws_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(gc.InvalidInputError, match=f"{name} must be one of normal, uniform"):
+        gc.honest_dataset(gc.LeastSquares(), [1.0], 3, seed=0, **{name: value})
+
+
+def test_only_least_squares_has_noise_to_choose() -> None:
+    for loss in LOSSES[2:]:
+        with pytest.raises(gc.UnsupportedCombinationError, match="leave noise out"):
+            gc.honest_dataset(loss, model(loss, 0), 3, seed=0, noise="uniform")
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
