@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from gplconvex.errors import InvalidInputError
 from gplconvex.files import require_absent, write_text
 from proofs_check.ledger import SEED, as_json, as_markdown, check, statements
 
@@ -24,8 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     outputs = ((options.json, as_json), (options.markdown, as_markdown))
     for path, _ in outputs:
-        if path is not None and not options.overwrite:
-            require_absent(path)
+        try:
+            if path is not None and not options.overwrite:
+                require_absent(path)
+        except InvalidInputError as error:
+            parser.error(f"{error} (here: --overwrite)")
     wanted = options.statement or list(modules)
     print(f"{len(wanted)} statements, seed {options.seed}", flush=True)
     entries = []

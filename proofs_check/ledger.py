@@ -57,14 +57,18 @@ class Measurement:
     tolerance: float = 1e-9
 
     @property
-    def margin(self) -> float:
-        """How far the claim is from failing, in units of the larger number; negative if it fails."""
+    def excess(self) -> float:
+        """How far the computed number is on the wrong side, relatively; ``inf`` for NaN."""
         scale = max(abs(self.computed), abs(self.claimed)) if self.claimed != 0.0 else 1.0
-        over = (self.computed - self.claimed) / scale if scale > 0.0 else 0.0
+        over = (self.computed - self.claimed) / scale if scale != 0.0 else 0.0
         if math.isnan(over):
-            return -math.inf
-        away = {"=": abs(over), "<=": over, ">=": -over}[self.relation]
-        return self.tolerance - away
+            return math.inf
+        return {"=": abs(over), "<=": over, ">=": -over}[self.relation]
+
+    @property
+    def margin(self) -> float:
+        """How far the claim is from failing, relatively; negative if it fails."""
+        return self.tolerance - self.excess
 
     @property
     def holds(self) -> bool:
@@ -72,7 +76,10 @@ class Measurement:
         return self.margin >= 0.0
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.computed:.6g} {self.relation} {self.claimed:.6g}"
+        numbers = f"{self.what}: {self.computed:.6g} {self.relation} {self.claimed:.6g}"
+        if self.relation == "=":
+            return f"{numbers} (off {self.excess:.1e}, allowed {self.tolerance:.0e})"
+        return f"{numbers} (margin {self.margin:.1e})"
 
 
 @dataclass(frozen=True)
@@ -159,9 +166,21 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 def as_markdown(entries: Sequence[Entry]) -> str:
     """Return the ledger as a Markdown page."""
+    seeds = ", ".join(sorted({str(entry.seed) for entry in entries}))
     lines = ["# The ledger", ""]
-    lines += ["| statement | source | proved | measured | breaks | least margin |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        f"Written by `python -m proofs_check --markdown`, seed {seeds}. Proved: by algebra.",
+        "",
+    ]
+    lines += [
+        "Measured: a computed number beside a claimed one; an equation may be off by what rounding"
+    ]
+    lines += [
+        "or a certified error takes. Breaks: claims that fail once an assumption is dropped.",
+        "",
+    ]
+    lines += ["| statement | source | proved | measured | breaks without an assumption |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
     for entry in entries:
         counts = [
             f"{sum(each.holds for each in entry.symbolic)} of {len(entry.symbolic)}",
@@ -169,10 +188,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
             f"{sum(not each.holds for each in entry.counterexamples)} of "
             f"{len(entry.counterexamples)}",
         ]
-        lines.append(
-            f"| {entry.number} {entry.title} | {entry.source} | {' | '.join(counts)} | "
-            f"{entry.margin:.2g} |"
-        )
+        lines.append(f"| {entry.number} {entry.title} | {entry.source} | {' | '.join(counts)} |")
     for entry in entries:
         lines += ["", f"## {entry.number} {entry.title}", "", f"Source: {entry.source}.", ""]
         lines += [f"- {line.strip()}" for line in list(entry.lines())[1:]]

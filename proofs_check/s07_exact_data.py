@@ -26,7 +26,7 @@ from proofs_check.ledger import Identity, Measurement, identity
 from proofs_check.s03_data_to_model import SOLVED, honest_users
 
 TITLE = "model to data, exactly"
-SOURCE = "new"
+SOURCE = "this package"
 
 RIDGE = 2.0
 """a in h = g - a nu theta_spade."""

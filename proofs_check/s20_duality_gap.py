@@ -36,7 +36,7 @@ from proofs_check.ledger import Identity, Measurement, identity
 from proofs_check.s03_data_to_model import LOSSES, honest_users
 
 TITLE = "the duality gap"
-SOURCE = "new"
+SOURCE = "this package"
 
 GAP = 1.0
 """The largest F - F* over the gap."""
