@@ -172,11 +172,11 @@ def polish(loss: Loss, data: Dataset, theta: FloatArray, h: FloatArray, reach: i
         return data
     moved = data.x.copy()
     for row, before, move, growth in zip(singles, x, moves, t, strict=True):
-        moved[row] = _nudged_to(before, before + move, slope, growth, reach)
+        moved[row] = nudged_to(before, before + move, slope, growth, reach)
     return Dataset(moved, data.y, data.counts)
 
 
-def _nudged_to(
+def nudged_to(
     before: FloatArray, after: FloatArray, slope: FloatArray, growth: float, reach: int
 ) -> FloatArray:
     """Return ``after``, nudged so that x @ slope has grown from ``before`` by ``growth``."""

@@ -10,7 +10,7 @@ if the centered coefficients have rank K - 1, but where the intercept's row of H
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.special import softmax
@@ -19,7 +19,7 @@ from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.errors import UnrealizableGradientError
 from gplconvex.losses import Logistic, Softmax
-from gplconvex.realization.exact import missing_gradient, relative_residual
+from gplconvex.realization.exact import REACHES, missing_gradient, relative_residual
 from gplconvex.realization.logistic import realize_logistic
 from gplconvex.realization.lower_bound import (
     LowerBound,
@@ -65,6 +65,9 @@ CORRECTIONS = 4
 ROOM = (1.01, 1.1, 2.0)
 """Factors of the number of points tried there, if the fewest need inputs too large for float64."""
 
+NEARLY = 1e-6
+"""Relative residual up to which single copies are worth a try."""
+
 POLISHES = 8
 """Most polishing steps; each squares the residual, but for the first few where much has to move."""
 
@@ -97,7 +100,7 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
     note = ""
     if n_points > most:
         why = (
-            "float64 does not hold the inputs of fewer"
+            "fewer, whose inputs float64 holds, were not found"
             if system.rank == loss.n_classes - 1
             else f"with coefficients of rank {system.rank} points cannot pay as much as the bound allows"
         )
@@ -141,22 +144,38 @@ Found = tuple[Dataset, float]
 """A dataset and its relative residual."""
 
 
-def _finished(system: System, points: Points | None) -> Found | None:
+def _finished(system: System, points: Points | None, nudge: bool = False) -> Found | None:
     """Return the polished dataset of points that solve the system, if it is exact enough."""
     x = None if points is None else system.inputs(points)
     if points is None or x is None or not np.isfinite(x).all():
         return None
-    found = _polished(system, Dataset(x, points.labels, points.counts.astype(np.int64)))
+    found = _polished(system, Dataset(x, points.labels, points.counts.astype(np.int64)), nudge)
     return found if found[1] <= REALIZATION_RESIDUAL else None
 
 
-def _polished(system: System, data: Dataset) -> Found:
-    """Return the dataset with its inputs moved to the least residual."""
-    best, residual = data, relative_residual(system.loss, data, system.theta, system.h)
+def _polished(system: System, data: Dataset, nudge: bool = False) -> Found:
+    """Return the dataset with its inputs moved to the least residual.
+
+    With ``nudge``, if rounding stops that too early, single copies move, whose own rounding nothing
+    multiplies, and are nudged.
+    """
+    found = _moved(system, data, relative_residual(system.loss, data, system.theta, system.h))
+    if nudge and REALIZATION_RESIDUAL < found[1] <= NEARLY:
+        found = _single_copies(found[0]), found[1]
+        for reach in REACHES[1:]:
+            found = _moved(system, *found, reach)
+            if found[1] <= REALIZATION_RESIDUAL:
+                break
+    return found
+
+
+def _moved(system: System, data: Dataset, residual: float, reach: int = 0) -> Found:
+    """Return the dataset after up to so many polishing steps."""
+    best = data
     for _ in range(POLISHES):
         if residual <= POLISHED or not math.isfinite(residual):
             break
-        data = system.polish(data)
+        data = system.polish(data, reach)
         after = relative_residual(system.loss, data, system.theta, system.h)
         better, settled = after < residual, residual <= REALIZATION_RESIDUAL
         if better:
@@ -166,6 +185,16 @@ def _polished(system: System, data: Dataset) -> Found:
     return best, residual
 
 
+def _single_copies(data: Dataset) -> Dataset:
+    """Return the dataset with one copy of every row in a row of its own."""
+    several = np.flatnonzero(data.counts > 1)
+    rows = np.concatenate([np.arange(data.n_rows), several])
+    counts = data.counts.copy()
+    counts[several] -= 1
+    counts = np.concatenate([counts, np.ones(len(several), dtype=counts.dtype)])
+    return Dataset(data.x[rows], data.y[rows], counts)
+
+
 def _fewest(system: System, bound: int) -> Found | None:
     """Return the fewest points that one of the constructions finds."""
     n = system.n_classes
@@ -173,8 +202,11 @@ def _fewest(system: System, bound: int) -> Found | None:
     if system.rank == n - 1:
         most = bound + 2 * n + 2
         best = _first(system, one_sided, bound, best[0].n_points if best else most + 1) or best
+        if not best or best[0].n_points > bound + 2 * n:
+            fewer = range(bound + 1, best[0].n_points if best else most + 1)
+            best = _next(system, pairs, fewer) or best
         best = best or _first(system, pairs, bound, 2 * most)
-    return best or _finished(system, program(system))
+    return best or _finished(system, program(system), nudge=True)
 
 
 def _few(system: System, bound: int) -> Found | None:
@@ -186,11 +218,12 @@ def _few(system: System, bound: int) -> Found | None:
         return next((found for found in attempts if found), None)
 
     low, gap = bound - 1, 0
-    while gap <= 2 * system.n_classes + 2:
+    most = 2 * system.n_classes + 2
+    while gap <= most:
         best = found_with(bound + gap)
         if best:
             break
-        low, gap = bound + gap, max(1, 2 * gap)
+        low, gap = bound + gap, max(gap + 1, min(2 * gap, most))
     else:
         return None
     while best[0].n_points - low > 1:
@@ -217,9 +250,14 @@ def _first(system: System, design: Design, bound: int, ceiling: int) -> Found | 
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if design(system, middle) is None else (low, middle)
-    for k in range(high, min(high + TRIES, ceiling)):
+    return _next(system, design, range(high, min(high + TRIES, ceiling)))
+
+
+def _next(system: System, design: Design, numbers: Iterable[int]) -> Found | None:
+    """Return the first of these numbers of points that a construction leads to."""
+    for k in numbers:
         start = design(system, k)
-        found = _finished(system, None if start is None else system.solve(start))
+        found = _finished(system, None if start is None else system.solve(start), nudge=True)
         if found:
             return found
     return None
@@ -261,7 +299,7 @@ def _binary(system: System, extra: int) -> Realization:
     found = realize_logistic(Logistic(loss.intercept), *logit_difference(theta, h), extra)
     labels = 0.5 * (found.dataset.y + 1.0)
     data = Dataset(found.dataset.x, labels, found.dataset.counts)
-    return ship(*_polished(system, data), as_multiclass(found.proof), found.note)
+    return ship(*_polished(system, data, nudge=True), as_multiclass(found.proof), found.note)
 
 
 def _constant_logits(system: System, proof: LowerBound) -> Realization:

@@ -27,7 +27,7 @@ from scipy.special import softmax
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
 from gplconvex.losses import Softmax
-from gplconvex.realization.exact import missing_gradient
+from gplconvex.realization.exact import missing_gradient, nudged_to
 from gplconvex.regularizers import norm
 from gplconvex.rounding import UNIT
 
@@ -230,12 +230,16 @@ class System:
             return None
         return x + u
 
-    def polish(self, data: Dataset) -> Dataset:
+    def polish(self, data: Dataset, reach: int = 0) -> Dataset:
         r"""Move the inputs to remove what the gradients, evaluated exactly, miss of H.
 
         Rounding a moved input costs again, and far points cost most. So only as many points move, those
         of the least cost first, as can make up for what is missing by small steps; the others keep their
         float64 inputs.
+
+        With a ``reach``, each moved input is nudged by up to so many units in the last place to the
+        step that it is meant to take along the logits to which its probabilities are most sensitive: at
+        a tie of two classes, far from all others, along the only ones that matter.
         """
         missing = missing_gradient(self.loss, data, self.theta, self.h)
         counts = data.counts.astype(float)
@@ -270,6 +274,12 @@ class System:
         gram = directions.T @ (counts[moving, None] * directions)
         x = data.x + (zeta / self.s) @ self.u.T
         x[moving] += directions @ np.linalg.pinv(gram, hermitian=True) @ across.T
+        if reach and np.isfinite(x).all():
+            slope = self.theta[:-1] if self.loss.intercept else self.theta
+            for i in moving.tolist():
+                sensitive = np.linalg.eigh(np.diag(p[i]) - np.outer(p[i], p[i]))[1][:, -1]
+                growth = float(zeta[i] @ (self.v.T @ sensitive))
+                x[i] = nudged_to(data.x[i], x[i], slope @ sensitive, growth, reach)
         return Dataset(x, data.y, data.counts)
 
 
