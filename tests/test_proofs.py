@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import gplconvex as gc
 from proofs_check import Entry, Identity, Measurement, check, identity, statements
 from proofs_check.__main__ import main
 from proofs_check.ledger import SEED, as_json, as_markdown
