@@ -17,20 +17,24 @@ CREATED := $(VENV)/.created-$(VERSION)
 DEMO := $(VENV)/.installed-demo
 TEST := $(VENV)/.installed-test
 DEV := $(VENV)/.installed-dev
+FLOWER := $(VENV)/.installed-flower
 
 # The matrices are small: threads inside BLAS only compete with the test workers for the cores.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo test test-slow lint format types clean
+.PHONY: help demo flower-demo test test-slow lint format types clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO) ## Run the demo on real data; results in $(OUT)
 	$(BIN)/gplconvex demo --overwrite --out '$(OUT)'
+
+flower-demo: $(FLOWER) ## Run a few rounds on Flower: real processes that send messages
+	$(BIN)/python -m gplconvex.federated.flower
 
 test: $(TEST) ## Run the tests and doctests, except the slow ones
 	$(PYTEST) -m "not slow"
@@ -68,15 +72,19 @@ $(CREATED):
 	fi
 	@touch $@
 
-# Each extra contains the one before, so its stamp stands for those too.
+# The larger extras contain the smaller ones, so their stamps stand for those too.
+$(FLOWER): pyproject.toml $(CREATED)
+	$(PIP) install --quiet --editable '.[flower]'
+	@touch $(FLOWER)
+
 $(DEMO): pyproject.toml $(CREATED)
 	$(PIP) install --quiet --editable '.[demo]'
 	@touch $(DEMO)
 
 $(TEST): pyproject.toml $(CREATED)
 	$(PIP) install --quiet --editable '.[test]'
-	@touch $(DEMO) $(TEST)
+	@touch $(FLOWER) $(DEMO) $(TEST)
 
 $(DEV): pyproject.toml $(CREATED)
 	$(PIP) install --quiet --editable '.[dev]'
-	@touch $(DEMO) $(TEST) $(DEV)
+	@touch $(FLOWER) $(DEMO) $(TEST) $(DEV)

@@ -141,7 +141,7 @@ def dask() -> Iterator[Row]:
     for (name, loss), n in itertools.product(LOSSES.items(), (10, 1000, 100_000)):
         problem = users(loss, n)
         _, here, ours = timed(federated.rounds(problem))
-        far = federated.rounds(problem, engine=DaskEngine(workers=WORKERS))
+        far = federated.rounds(problem, engine=DaskEngine(shards=WORKERS))
         first, there, theirs = timed(far)
         far.close()
         yield f"{name}, {n}", first, there, here, there / here, _apart(theirs, ours)

@@ -6,7 +6,8 @@ caused it also hang on the exception, so that a program can read them without pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 class GplConvexError(Exception):
     """Base class of every error raised on purpose by this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without ``__init__``, whose keywords Python would forget: workers send errors."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidInputError(GplConvexError, ValueError):
@@ -117,6 +122,10 @@ class RunError(GplConvexError):
     def __init__(self, message: str, *, trace: Trace) -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class EngineError(GplConvexError):
+    """An engine lost what it works with: a scheduler, workers again and again, a federation."""
 
 
 class MissingDependencyError(GplConvexError, ImportError):

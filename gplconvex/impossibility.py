@@ -56,16 +56,7 @@ from gplconvex.envelope import moreau_envelope
 from gplconvex.equivalence import reproduce_gradient
 from gplconvex.errors import InvalidInputError
 from gplconvex.federated import run
-from gplconvex.federated.rules import (
-    Rule,
-    centered_clipping,
-    coordinate_median,
-    geometric_median,
-    krum,
-    mean,
-    multi_krum,
-    trimmed_mean,
-)
+from gplconvex.federated.rules import Rule, all_rules
 from gplconvex.losses import LeastSquares
 from gplconvex.problem import Problem
 from gplconvex.regularizers import L2, HardConsensus, Regularizer, SmoothL2, SquaredL2, norm
@@ -310,20 +301,10 @@ class Measurement:
 def server_rules(n_users: int, f: int) -> dict[str, Rule]:
     """Return the rules of `gplconvex.federated.rules` that are made for f of N, by name.
 
-    Multi-krum averages N - f reports, and centered clipping has the radius `CLIPPING`. The trimmed mean
-    is left out where N < 2f + 1, krum and multi-krum where N < 2f + 3.
+    See `gplconvex.federated.rules.all_rules`; centered clipping has the radius `CLIPPING`.
     """
-    rules: dict[str, Rule] = {
-        "mean": mean,
-        "coordinate median": coordinate_median,
-        "geometric median": geometric_median,
-        "centered clipping": centered_clipping(CLIPPING),
-    }
-    if n_users >= 2 * f + 1:
-        rules["trimmed mean"] = trimmed_mean(f)
-    if n_users >= 2 * f + 3:
-        rules |= {"krum": krum(f), "multi-krum": multi_krum(f, n_users - f)}
-    return rules
+    rules = all_rules(n_users, f, CLIPPING)
+    return {name.replace("_", " "): rule for name, rule in rules.items()}
 
 
 def measure(

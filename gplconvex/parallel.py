@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-CORES = os.cpu_count() or 1
+_cores: ContextVar[int] = ContextVar("cores", default=os.cpu_count() or 1)
 
 BLOCK = 2**20
 """Numbers that are worked on at a time: temporary arrays of 8 MB stay near the cache."""
@@ -29,13 +30,25 @@ Result = TypeVar("Result")
 def map_on_cores(work: Callable[[Item], Result], items: Iterable[Item], size: int) -> list[Result]:
     """Return ``work`` of every item, in order, on all cores if ``size`` numbers are worth it."""
     items = list(items)
-    if len(items) == 1 or size < PARALLEL:
+    cores = _cores.get()
+    if len(items) == 1 or size < PARALLEL or cores == 1:
         return [work(item) for item in items]
-    length = -(-len(items) // (CHUNKS * CORES))
+    length = -(-len(items) // (CHUNKS * cores))
     chunks = [items[start : start + length] for start in range(0, len(items), length)]
-    with single_threaded_blas(), ThreadPoolExecutor(CORES) as pool:
+    pool = ThreadPoolExecutor(cores, initializer=_cores.set, initargs=(cores,))
+    with single_threaded_blas(), pool:
         found = pool.map(lambda chunk: [work(item) for item in chunk], chunks)
         return [result for results in found for result in results]
+
+
+@contextmanager
+def at_most(cores: int) -> Iterator[None]:
+    """Work on so many cores at most: the others belong to other processes."""
+    token = _cores.set(min(cores, _cores.get()))
+    try:
+        yield
+    finally:
+        _cores.reset(token)
 
 
 def own_threads(n_items: int, size: int) -> AbstractContextManager[Any]:
@@ -43,7 +56,7 @@ def own_threads(n_items: int, size: int) -> AbstractContextManager[Any]:
 
     There too BLAS keeps to one thread: its own would go on spinning for a while beside ours.
     """
-    if n_items < CORES or size < PARALLEL:
+    if n_items < _cores.get() or size < PARALLEL:
         return nullcontext()
     return single_threaded_blas()
 

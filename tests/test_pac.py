@@ -490,7 +490,7 @@ def test_bad_distances_are_refused(sizes: list[int], values: Any) -> None:
 
 @pytest.mark.parametrize("regularizer", [gc.SmoothL2(1.0), gc.SquaredL2(1.0)], ids=repr)
 def test_the_picture_shows_the_numbers(regularizer: gc.Regularizer) -> None:
-    from gplconvex.pac_plots import local_pac
+    from gplconvex.plots import local_pac
 
     result = estimate_local_pac(
         LEAST_SQUARES, regularizer, MODELS, [10, 90, 400], attack=FAR, n_trials=3, seed=0

@@ -1,4 +1,4 @@
-"""The example in the README runs, and prints what its comments say."""
+"""The examples in the README and in pages of docs run, and print what their comments say."""
 
 import contextlib
 import io
@@ -29,17 +29,19 @@ def test_readme_names_the_two_commands() -> None:
 
 
 @pytest.mark.slow
-def test_bounded_page_prints_what_it_says() -> None:
+@pytest.mark.parametrize("name", ["bounded.md", "federated.md"])
+def test_page_prints_what_it_says(name: str) -> None:
     """Every line that the blocks print stands in the page's comments, wherever those wrap.
 
-    Numbers with decimals aside: their last digits are the machine's.
+    Numbers with decimals aside: their last digits are the machine's. Blocks marked ``py`` need what
+    is not installed, and are not run.
     """
-    page = (Path(__file__).parent.parent / "docs" / "bounded.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent / "docs" / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^( *)```python\n(.*?)^ *```", page, flags=re.DOTALL | re.MULTILINE)
     code = "\n".join(textwrap.dedent(block) for _, block in blocks)
     said = without_decimals(" ".join(re.findall(r"# (.*)", code)))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(code, "bounded.md", "exec"), {})
+        exec(compile(code, name, "exec"), {})
     lines = [line for line in printed.getvalue().splitlines() if line.strip()]
     assert len(lines) > 10
     for line in lines:

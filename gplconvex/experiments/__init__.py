@@ -7,11 +7,14 @@ from gplconvex.experiments.hospitals import (
     reverse_diagnosis,
     reverse_heart_rate,
 )
+from gplconvex.experiments.rules import RuleComparison, compare_rules
 
 __all__ = [
     "Outcome",
     "Reversal",
+    "RuleComparison",
     "check_reversal",
+    "compare_rules",
     "reverse_diagnosis",
     "reverse_heart_rate",
 ]

@@ -108,13 +108,14 @@ class DataAttack:
 
     def joins(self, problem: Problem) -> Respond:
         """Return the honest responses to the data."""
-        own = self.problem(problem)
-        users: list[LocalUsers] = []
+        user = LocalUsers(self.problem(problem), self.honest, np.zeros(problem.shape))
+        starts = True
 
         def respond(query: Query) -> FloatArray:
-            if not users:
-                users.append(LocalUsers(own, self.honest, query.rho))
-            return np.asarray(users[0].answer(query.rho, EVERYBODY)[0])
+            nonlocal starts
+            if starts:
+                user.theta[:], starts = query.rho.ravel(), False
+            return np.asarray(user.answer(query.rho, EVERYBODY)[0])
 
         return respond
 
@@ -199,7 +200,14 @@ def joining(problem: Problem, attack: Attack) -> Respond:
         attacker.check(problem)
         nothing = np.zeros(problem.shape)
         return lambda query: attacker.report(problem, query.rho, nothing)
-    return attack.joins(problem) if isinstance(attack, Participant) else attack
+    if isinstance(attack, Participant):
+        return attack.joins(problem)
+    if not callable(attack):
+        raise InvalidInputError(
+            "an attacker must be a GradientAttack, ModelAttack, DataAttack, CounterGradientAttack or a "
+            f"function of a Query; got {attack!r}"
+        )
+    return attack
 
 
 def name_of(attack: Attack) -> str:

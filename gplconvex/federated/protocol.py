@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gplconvex._types import FloatArray, IntArray
-from gplconvex.data import is_number
+from gplconvex.data import float_array, is_number
 from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
 from gplconvex.federated.optimizers import GradientDescent, Optimizer
 from gplconvex.federated.participants import (
@@ -39,10 +39,10 @@ from gplconvex.federated.participants import (
 )
 from gplconvex.federated.rules import Rule, mean
 from gplconvex.federated.users import Honest, LocalUsers, check_honest
-from gplconvex.participants import GradientAttack
+from gplconvex.participants import GradientAttack, ModelAttack
 from gplconvex.problem import Problem, check_problem
-from gplconvex.regularizers import Regularizer, lengths
-from gplconvex.rounding import gamma
+from gplconvex.regularizers import Regularizer, lengths, norm
+from gplconvex.rounding import LARGEST, UNIT, gamma
 
 StepSize = float | Callable[[int], float]
 """A number, or a function of the round."""
@@ -109,7 +109,7 @@ class Round:
         r"""The pull over the sum of the norms of the reports that were kept; 0 at a fixed point."""
         dropped = [rejection.participant for rejection in self.rejections]
         total = float(self.norms[~np.isin(self.asked, dropped)].sum())
-        size = float(np.linalg.norm(self.pull))
+        size = norm(self.pull)
         return size / total if size > 0.0 else 0.0
 
 
@@ -181,6 +181,11 @@ class Server:
         whole = isinstance(self.seed, (int, np.integer)) and not isinstance(self.seed, bool)
         if not (whole and self.seed >= 0):
             raise InvalidInputError(f"seed must be an integer from 0; got {self.seed!r}")
+        if not callable(self.rule):
+            raise InvalidInputError(
+                f"rule must be a function of reports (n, p), such as mean; got {self.rule!r}"
+            )
+        _check_optimizer(self.optimizer)
 
     def rounds(
         self, ask: Callable[[Query, IntArray], Answers], start: FloatArray
@@ -197,7 +202,7 @@ class Server:
         step = self.optimizer.starts()
         rng = np.random.default_rng(self.seed)
         n = self.n_participants
-        m = math.ceil(self.fraction * n)
+        m = math.ceil(self.fraction * n * (1.0 - 4.0 * UNIT))  # 7 of 100 at 0.07, not 8
         rho = start
         for number in itertools.count():
             asked = np.arange(n) if m == n else np.sort(rng.choice(n, m, replace=False))
@@ -223,7 +228,7 @@ class Server:
 
     def _implausible(self, norms: FloatArray, p: int) -> dict[int, str]:
         """Return by place why the server drops reports of such norms, of p numbers each."""
-        radius = self.regularizer.radius
+        radius = min(self.regularizer.radius, LARGEST**2)  # sums of more would overflow
         largest = radius * (1.0 + gamma(p + 8))
         return {
             int(i): f"not plausible: norm {norms[i]:.6g}, at most {radius:.6g}"
@@ -233,7 +238,7 @@ class Server:
         }
 
     def _estimate(self, number: int, kept: FloatArray) -> FloatArray:
-        estimate = np.asarray(self.rule(kept), dtype=np.float64)
+        estimate = float_array(f"round {number}: what the rule returns", self.rule(kept))
         if estimate.shape != kept.shape[1:] or not np.isfinite(estimate).all():
             raise InvalidInputError(
                 f"round {number}: the rule must return {kept.shape[1]} finite numbers; got "
@@ -272,7 +277,8 @@ def rounds(
     step_size : "auto", float or callable
         :math:`\eta_t`, a number or a function of the round. ``"auto"`` is one over the smoothness of
         :math:`\sum_n M_n`: n S, S that of r, or the sum of those of the local losses where r is not
-        smooth; half of it beside a `CounterGradientAttack`, which converges only there.
+        smooth; half of it beside a `CounterGradientAttack`, which converges only there. (A frozen model
+        with its own r counts with the S of that.)
     fraction : float
         The part of the participants that is asked in a round, drawn anew each time; in (0, 1].
     seed : int
@@ -310,18 +316,9 @@ def rounds(
     >>> first.reports.ravel().round(6)
     array([-1.875, 0.5 ])
     """
-    check_problem(problem)
+    server = server_for(problem, attackers, step_size, rule, optimizer, fraction, seed)
     choices = check_honest(problem, honest)
-    rho = np.zeros(problem.shape) if start is None else problem.check_model("start", start)
-    server = Server(
-        problem.regularizer,
-        problem.n_users + len(attackers),
-        _automatic(problem, attackers, optimizer) if step_size == "auto" else step_size,
-        rule,
-        optimizer,
-        fraction,
-        seed,
-    )
+    rho = start_for(problem, start)
     responses = [joining(problem, attack) for attack in attackers]
     knowing = [is_omniscient(attack) for attack in attackers]
 
@@ -337,7 +334,7 @@ def rounds(
                     seen = reports[:n_honest].copy() if knowing[number] else None
                     own = Query(query.round, query.rho.copy(), query.step_size, seen)
                     try:
-                        reports[place] = _shaped(problem, responses[number](own))
+                        reports[place] = shaped(problem.shape, responses[number](own))
                     except Exception as error:  # whatever an attacker does, the rounds go on
                         failures[place] = f"{type(error).__name__}: {error}"
                 return reports, failures
@@ -347,11 +344,37 @@ def rounds(
     return all_rounds()
 
 
-def _shaped(problem: Problem, report: npt.ArrayLike) -> FloatArray:
+def server_for(
+    problem: Problem,
+    attackers: Sequence[Attack],
+    step_size: StepSize | Literal["auto"],
+    rule: Rule,
+    optimizer: Optimizer,
+    fraction: float,
+    seed: int,
+) -> Server:
+    """Return the server of a run; see `rounds`."""
+    check_problem(problem)
+    if not isinstance(attackers, Sequence):
+        raise InvalidInputError(
+            f"attackers must be a sequence, [attacker] for one; got {type(attackers).__name__}"
+        )
+    if isinstance(step_size, str) and step_size == "auto":
+        step_size = _automatic(problem, attackers, optimizer)
+    n_participants = problem.n_users + len(attackers)
+    return Server(problem.regularizer, n_participants, step_size, rule, optimizer, fraction, seed)
+
+
+def start_for(problem: Problem, start: npt.ArrayLike | None) -> FloatArray:
+    r"""Return :math:`\rho^0`, by default 0."""
+    return np.zeros(problem.shape) if start is None else problem.check_model("start", start)
+
+
+def shaped(shape: tuple[int, ...], report: npt.ArrayLike) -> FloatArray:
     """Return a report as an array of the shape of a model."""
-    array = np.asarray(report, dtype=np.float64)
-    if array.shape != problem.shape:
-        raise InvalidInputError(f"a report of shape {array.shape}; models have {problem.shape}")
+    array = float_array("a report", report)
+    if array.shape != shape:
+        raise InvalidInputError(f"a report of shape {array.shape}; models have {shape}")
     return array
 
 
@@ -360,8 +383,13 @@ def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimiz
 
     :math:`M_n` is as smooth as r, and as :math:`L_n`: it is their infimal convolution.
     """
-    n = problem.n_users + len(attackers)
-    smoothness = n * float(problem.regularizer.smoothness)
+    _check_optimizer(optimizer)
+    own = [
+        attack.regularizer_for(problem) if isinstance(attack, ModelAttack) else problem.regularizer
+        for attack in attackers
+    ]
+    shares = [float(r.smoothness) for r in own]
+    smoothness = problem.n_users * float(problem.regularizer.smoothness) + math.fsum(shares)
     if math.isinf(smoothness) and all(
         isinstance(attack, (DataAttack, GradientAttack)) for attack in attackers
     ):
@@ -375,6 +403,13 @@ def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimiz
     if any(isinstance(attack, CounterGradientAttack) for attack in attackers):
         smoothness *= 2.0
     return 1.0 / smoothness
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    if not all(hasattr(optimizer, name) for name in ("starts", "follows_smoothness")):
+        raise InvalidInputError(
+            f"optimizer must be an Optimizer, such as GradientDescent(); got {optimizer!r}"
+        )
 
 
 def _positive(name: str, value: float) -> float:

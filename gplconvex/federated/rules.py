@@ -118,13 +118,19 @@ def geometric_median(reports: FloatArray) -> FloatArray:
     array([0., 0.])
     """
     reports = _checked(reports)
-    scale = float(np.max(lengths(reports - reports[0]))) if len(reports) else 0.0
+    scale = float(np.max(lengths(reports - reports[0])))
     if scale == 0.0:
         return np.asarray(reports[0].copy())
+    exponent = math.frexp(scale)[1]  # powers of two are exact, and near 1 no inverse overflows
+    return np.asarray(np.ldexp(_geometric_median(np.ldexp(reports, -exponent)), exponent))
+
+
+def _geometric_median(reports: FloatArray) -> FloatArray:
+    """Return the geometric median of reports whose largest distance from the first is about 1."""
     v = np.asarray(reports.mean(axis=0))
     for _ in range(MOST_STEPS):
         distance = lengths(reports - v)
-        away = distance > UNIT * scale
+        away = distance > UNIT
         weights = 1.0 / distance[away]
         target = np.asarray(weights @ reports[away] / weights.sum())
         pull = norm((reports[away] - v).T @ weights)
@@ -133,7 +139,7 @@ def geometric_median(reports: FloatArray) -> FloatArray:
             return np.asarray(v)
         step = (1.0 - here / pull) * (target - v)
         v = np.asarray(v + step)
-        if norm(step) <= 4.0 * UNIT * scale:
+        if norm(step) <= 4.0 * UNIT:
             break
     nearest = reports[int(np.argmin(lengths(reports - v)))]
     return np.asarray(min((v, nearest), key=lambda point: float(lengths(reports - point).sum())))
@@ -164,6 +170,36 @@ def centered_clipping(radius: float, steps: int = 10) -> Rule:
         return v
 
     return rule
+
+
+def all_rules(n_participants: int, f: int, radius: float) -> dict[str, Rule]:
+    """Return the rules of this module, by name, for f liars among n participants.
+
+    Multi-Krum averages n - f reports. The trimmed mean is left out where n < 2f + 1, Krum and multi-Krum
+    where n < f + 3: there they are not defined. (What Krum's authors promise needs 2f + 3.)
+
+    Parameters
+    ----------
+    n_participants, f : int
+        n, and how many of them may lie.
+    radius : float
+        Of centered clipping.
+
+    Examples
+    --------
+    >>> sorted(set(all_rules(4, 1, 1.0)) - set(all_rules(3, 1, 1.0)))
+    ['krum', 'multi_krum']
+    """
+    chosen: dict[str, Rule] = {"mean": mean, "coordinate_median": coordinate_median}
+    if n_participants >= 2 * f + 1:
+        chosen["trimmed_mean"] = trimmed_mean(f)
+    if n_participants >= f + 3:
+        chosen |= {"krum": krum(f), "multi_krum": multi_krum(f, n_participants - f)}
+    chosen |= {
+        "geometric_median": geometric_median,
+        "centered_clipping": centered_clipping(radius),
+    }
+    return chosen
 
 
 def _checked(reports: FloatArray) -> FloatArray:

@@ -7,9 +7,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -57,7 +57,8 @@ class Trace:
         Whose report was dropped when, and why.
     stopped : str
         Why the run is over: ``"stationary"``, ``"max_rounds"``, ``"time_limit"``, ``"diverged"``,
-        ``"interrupted"`` or ``"error: ..."``; ``"running"`` in a file that a killed run left behind.
+        ``"interrupted"``, ``"error: ..."``, or ``"ended"`` where the rounds did; ``"running"`` in a file
+        that a killed run left behind.
     participants : tuple of str
         What the N participants are, honest users first.
     references : dict
@@ -116,6 +117,7 @@ class Trace:
             "seconds": self.seconds,
             "participants": self.participants,
             "references": list(self.references),
+            "reports": self.reports is not None,
             "rejections": [asdict(rejection) for rejection in self.rejections],
         }
         arrays = {
@@ -140,26 +142,40 @@ class Trace:
         InvalidInputError
             If the file is not a trace.
         """
+        content = Path(path).read_bytes()
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = dict(file)
             head = json.loads(str(arrays["head"]))
             if head["format"] != FORMAT:
                 raise ValueError(f"format {head['format']!r}")
+            t, n = len(arrays["step_sizes"]), len(head["participants"])
+            model = arrays["rho"].shape[1:]
+            shapes = {
+                "rho": (t + 1, *model),
+                "step_sizes": (t,),
+                "norms": (t, n),
+                "reports": (t, n, *model),
+                **{f"reference_{i}": model for i in range(len(head["references"]))},
+            }
+            for name, shape in shapes.items():
+                if name in arrays and arrays[name].shape != shape:
+                    raise ValueError(f"{name} of shape {arrays[name].shape}, not {shape}")
             return cls(
                 arrays["rho"],
                 arrays["step_sizes"],
                 arrays["norms"],
-                arrays.get("reports"),
+                arrays["reports"] if head["reports"] else None,
                 tuple(Rejection(**rejection) for rejection in head["rejections"]),
                 head["stopped"],
                 tuple(head["participants"]),
                 {name: arrays[f"reference_{i}"] for i, name in enumerate(head["references"])},
                 head["seconds"],
             )
-        except (ValueError, KeyError, TypeError, EOFError) as error:
+        except Exception as error:  # what zipfile, zlib and numpy raise for damage has no end
             raise InvalidInputError(
-                f"{str(path)!r} is not a trace that Trace.save wrote: {error}"
+                f"{str(path)!r} is not a trace that Trace.save wrote, or it is damaged: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
 
@@ -199,7 +215,9 @@ def run(
     max_rounds : int
         Stop after so many rounds.
     tol : float
-        Stop when the pull is at most ``tol`` times the sum of the norms of the reports, at least 0.
+        Stop when everybody was asked twice in a row, and the pull was at most ``tol``, at least 0, times
+        the sum of the norms of the reports. (Once tells nothing of who remembers: a
+        `CounterGradientAttack` begins in its second round.)
     time_limit : float, optional
         Stop after the first round that ends so many seconds after the start.
     references : mapping, optional
@@ -224,9 +242,10 @@ def run(
     Raises
     ------
     InvalidInputError, UnsupportedCombinationError
-        Before the first round; see `rounds`.
+        Before the first round, or if that fails already; see `rounds`.
     RunError
-        If a round fails. It carries the trace so far, and the failure is its ``__cause__``.
+        If a later round fails, ``progress``, or writing the file. It carries the trace so far, and the
+        failure is its ``__cause__``.
 
     Examples
     --------
@@ -243,16 +262,10 @@ def run(
     [-2.]
     [-2.]
     """
-    names = (
-        *(f"user {n}" for n in range(problem.n_users)),
-        *(name_of(attack) for attack in attackers),
-    )
-    models = {
-        name: problem.check_model(f"references[{name!r}]", model)
-        for name, model in (references or {}).items()
-    }
+    all_rounds = rounds(problem, attackers, **options)
+    names, models = names_and_models(problem, attackers, references)
     return record(
-        rounds(problem, attackers, **options),
+        all_rounds,
         names,
         max_rounds=max_rounds,
         tol=tol,
@@ -263,6 +276,23 @@ def run(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def names_and_models(
+    problem: Problem,
+    attackers: Sequence[Attack],
+    references: Mapping[str, npt.ArrayLike] | None,
+) -> tuple[tuple[str, ...], dict[str, FloatArray]]:
+    """Return the names of the participants, and the models to compare with."""
+    names = (
+        *(f"user {n}" for n in range(problem.n_users)),
+        *(name_of(attack) for attack in attackers),
+    )
+    models = {
+        name: problem.check_model(f"references[{name!r}]", model)
+        for name, model in (references or {}).items()
+    }
+    return names, models
 
 
 def record(
@@ -286,18 +316,23 @@ def record(
         raise InvalidInputError(f"tol must be a number, at least 0; got {tol!r}")
     if time_limit is not None and not (is_number(time_limit) and time_limit > 0.0):
         raise InvalidInputError(f"time_limit must be a positive number; got {time_limit!r}")
-    if save is not None and not overwrite:
-        require_absent(save)
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress must be a function of a Round; got {progress!r}")
+    if save is not None:
+        _check_writable(save, overwrite)
     recorder = _Recorder(participants, dict(references or {}), keep_reports)
     written = time.monotonic()
     stopped: str | None = None
     try:
-        with closing(iter(all_rounds)) as source:  # type: ignore[type-var]
+        with ExitStack() as at_end:
+            source = iter(all_rounds)
+            if isinstance(source, Generator):
+                at_end.callback(source.close)
             for each in source:
-                recorder.add(each)
+                recorder.add(each, tol)
                 if progress is not None:
                     progress(each)
-                stopped = _reason(each, recorder, max_rounds, tol, time_limit)
+                stopped = _reason(each, recorder, max_rounds, time_limit)
                 if stopped is not None:
                     break
                 if save is not None and time.monotonic() - written > SAVE_EVERY:
@@ -306,33 +341,59 @@ def record(
     except KeyboardInterrupt:
         stopped = "interrupted"
     except Exception as error:
-        if not recorder.step_sizes:
+        if not recorder.rounds:
             raise
         trace = recorder.trace(f"error: {error}")
-        if save is not None:
-            trace.save(save, overwrite=overwrite)
+        where = "" if save is None else _write(trace, save, overwrite)
         raise RunError(
-            f"the run failed in round {trace.n_rounds}: {error}. The rounds before it are in the "
-            "attribute trace of this error" + ("" if save is None else f" and in {str(save)!r}"),
+            f"the run failed after {trace.n_rounds} rounds: {error}. They are in the attribute trace "
+            f"of this error{where}",
             trace=trace,
         ) from error
-    if not recorder.step_sizes:
+    if not recorder.rounds:
+        if stopped is None:
+            raise InvalidInputError("there are no rounds to record")
         raise KeyboardInterrupt
     trace = recorder.trace(stopped or "ended")
     if save is not None:
-        trace.save(save, overwrite=overwrite)
+        try:
+            trace.save(save, overwrite=overwrite)
+        except (InvalidInputError, OSError) as error:
+            raise RunError(
+                f"the run is over ({trace.stopped}), but its trace could not be written: {error}. It "
+                "is in the attribute trace of this error",
+                trace=trace,
+            ) from error
     return trace
 
 
+def _check_writable(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise `InvalidInputError` where a trace could not be written at the end of a run."""
+    path = Path(path) if overwrite else require_absent(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InvalidInputError(
+            f"save: {str(path)!r} must be a file in a folder that exists: create the folder first"
+        )
+
+
+def _write(trace: Trace, path: str | os.PathLike[str], overwrite: bool) -> str:
+    """Write the trace of a run that failed, and return where, in words."""
+    try:
+        trace.save(path, overwrite=overwrite)
+    except (InvalidInputError, OSError) as error:
+        return f", and could not be written: {error}"
+    return f" and in {str(path)!r}"
+
+
 def _reason(
-    last: Round, recorder: _Recorder, max_rounds: int, tol: float, time_limit: float | None
+    last: Round, recorder: _Recorder, max_rounds: int, time_limit: float | None
 ) -> str | None:
     """Return why to stop after a round, or None."""
     if not (np.abs(last.next_rho) <= LARGEST).all():
         return "diverged"
-    if last.relative_pull <= tol:
+    if recorder.still >= 2:
         return "stationary"
-    if len(recorder.step_sizes) >= max_rounds:
+    if len(recorder.rounds) >= max_rounds:
         return "max_rounds"
     if time_limit is not None and recorder.seconds >= time_limit:
         return "time_limit"
@@ -346,11 +407,9 @@ class _Recorder:
         self, participants: Sequence[str], references: dict[str, FloatArray], keep_reports: bool
     ) -> None:
         self.participants, self.references = tuple(participants), references
-        self.rho: list[FloatArray] = []
-        self.step_sizes: list[float] = []
-        self.norms: list[FloatArray] = []
-        self.reports: list[FloatArray] | None = [] if keep_reports else None
-        self.rejections: list[Rejection] = []
+        self.keep_reports = keep_reports
+        self.rounds: list[tuple[Round, FloatArray, FloatArray | None]] = []
+        self.still = 0
         self.began = time.monotonic()
 
     @property
@@ -358,16 +417,15 @@ class _Recorder:
         """Since the first round began."""
         return time.monotonic() - self.began
 
-    def add(self, last: Round) -> None:
-        """Record a round."""
-        if not self.rho:
-            self.rho.append(last.rho)
-        self.rho.append(last.next_rho)
-        self.step_sizes.append(last.step_size)
-        self.norms.append(self._of_all(last, last.norms))
-        if self.reports is not None:
-            self.reports.append(self._of_all(last, last.reports))
-        self.rejections.extend(last.rejections)
+    def add(self, last: Round, tol: float) -> None:
+        """Record a round, and count those in a row whose reports of all participants cancel."""
+        everybody = len(last.asked) == len(self.participants)
+        self.still = self.still + 1 if everybody and last.relative_pull <= tol else 0
+        norms = self._of_all(last, last.norms)
+        reports = self._of_all(last, last.reports) if self.keep_reports else None
+        # Of the round without its reports nothing is large; an interrupt finds all of it or nothing.
+        slim = replace(last, reports=last.reports[:0])
+        self.rounds.append((slim, norms, reports))
 
     def _of_all(self, last: Round, values: FloatArray) -> FloatArray:
         """Return what belongs to those who were asked, NaN for the others."""
@@ -379,12 +437,13 @@ class _Recorder:
 
     def trace(self, stopped: str) -> Trace:
         """Return the record."""
+        rounds, norms, reports = zip(*self.rounds, strict=True)
         return Trace(
-            np.stack(self.rho),
-            np.array(self.step_sizes),
-            np.stack(self.norms),
-            None if self.reports is None else np.stack(self.reports),
-            tuple(self.rejections),
+            np.stack([rounds[0].rho, *(each.next_rho for each in rounds)]),
+            np.array([each.step_size for each in rounds]),
+            np.stack(norms),
+            np.stack(reports) if self.keep_reports else None,
+            tuple(rejection for each in rounds for rejection in each.rejections),
             stopped,
             self.participants,
             self.references,

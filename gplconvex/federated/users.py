@@ -111,7 +111,8 @@ class LocalUsers:
             if len(users):
                 self.theta[users], reports[users] = batch.improve(users, rho, self.theta[users])
 
-        size = self.problem.local_losses.size if self._small else 0  # large ones share the cores
+        # Large models share the cores among themselves.
+        size = sum(batch.size for batch in self._batches) if self._small else 0
         map_on_cores(improve, self._batches, size)
         return reports[asked].reshape(len(asked), *rho.shape)
 
@@ -127,6 +128,12 @@ class _Batch:
         if choice.step_size is not None:
             self._steps[users] = _step_sizes(problem, choice, self._losses)
 
+    @property
+    def size(self) -> int:
+        """How many numbers the inputs are."""
+        return self._losses.size
+
+    @np.errstate(over="ignore", invalid="ignore")  # steps that are too long end in reports dropped
     def improve(
         self, users: IntArray, rho: FloatArray, theta: FloatArray
     ) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""The bound of `gplconvex.impossibility` in a picture: result -> matplotlib Figure."""
+"""Servers against the bound that none avoids."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import Any
 import numpy as np
 
 from gplconvex._types import FloatArray
-from gplconvex.errors import InvalidInputError, MissingDependencyError
+from gplconvex.errors import InvalidInputError
 from gplconvex.impossibility import Sweep
-
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-except ImportError as error:
-    raise MissingDependencyError(
-        'figures need matplotlib: install it with pip install "gplconvex[demo]"'
-    ) from error
+from gplconvex.plots.style import Axes, Figure, FixedLocator, MaxNLocator, NullLocator
 
 # The palette of Okabe and Ito, which color-blind readers tell apart; the shapes say the same without
 # color, and fit into one another where curves meet.

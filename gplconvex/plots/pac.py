@@ -1,21 +1,13 @@
-"""Results of `gplconvex.pac` in a picture: result -> matplotlib Figure."""
+"""Learning from honest points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gplconvex.errors import MissingDependencyError
 from gplconvex.pac import LocalPacEstimate
+from gplconvex.plots.style import DATA, GRAY, HONEST, Axes, Figure
 
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingDependencyError(
-        'figures need matplotlib: install it with pip install "gplconvex[demo]"'
-    ) from error
-
-_MEASURED, _BOUND, _GRAY = "#0072B2", "#D55E00", "#767676"
+_MEASURED, _BOUND = HONEST["color"], DATA["color"]
 
 
 def local_pac(result: LocalPacEstimate, epsilon: float) -> Figure:
@@ -42,7 +34,7 @@ def local_pac(result: LocalPacEstimate, epsilon: float) -> Figure:
     figure = Figure(figsize=(9.6, 4.2), dpi=145, layout="constrained")
     left, right = figure.subplots(1, 2)
     _distances(left, result)
-    left.axhline(epsilon, color=_GRAY, linewidth=0.8, dashes=(6, 3))
+    left.axhline(epsilon, color=GRAY, linewidth=0.8, dashes=(6, 3))
     low, high = np.array([each.interval() for each in proportions]).T
     often = np.array([each.successes / each.trials for each in proportions])
     right.errorbar(
@@ -73,6 +65,6 @@ def _distances(axes: Axes, result: LocalPacEstimate) -> None:
         middle = np.median(proved[known], axis=1)
         axes.plot(sizes[known], middle, color=_BOUND, marker="s", label="median of the bounds")
     slope = median[-1] * np.sqrt(sizes[-1] / sizes)
-    axes.plot(sizes, slope, color=_GRAY, dashes=(2, 2), label=r"$\propto I^{-1/2}$")
+    axes.plot(sizes, slope, color=GRAY, dashes=(2, 2), label=r"$\propto I^{-1/2}$")
     axes.set(yscale="log", ylabel="distance to the model that labeled")
     axes.legend(frameon=False)
