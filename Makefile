@@ -22,7 +22,7 @@ FLOWER := $(VENV)/.installed-flower
 # The matrices are small: threads inside BLAS only compete with the test workers for the cores.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help demo flower-demo test test-slow lint format types clean
+.PHONY: help demo flower-demo test test-slow ledger lint format types clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -41,6 +41,9 @@ test: $(TEST) ## Run the tests and doctests, except the slow ones
 
 test-slow: $(TEST) ## Run the slow tests
 	$(PYTEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+
+ledger: $(TEST) ## Prove, measure and break every statement
+	$(BIN)/python -m proofs_check
 
 lint: $(DEV) ## Check style
 	$(BIN)/ruff check .
