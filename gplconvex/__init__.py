@@ -31,6 +31,7 @@ from gplconvex.equivalence import (
 )
 from gplconvex.errors import (
     CertificateError,
+    EngineError,
     GplConvexError,
     InvalidInputError,
     MissingDependencyError,
@@ -86,6 +87,7 @@ __all__ = [
     "CostMap",
     "Dataset",
     "Domain",
+    "EngineError",
     "Envelope",
     "Gauge",
     "Goal",

@@ -334,3 +334,53 @@ def test_counter_gradient_attacks_that_are_not_always_asked(
     )
     assert not trace.rejections
     assert trace.n_rounds == 25
+
+
+class Unspeakable(Exception):
+    """What an attacker may raise to end a run."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), Unspeakable()], ids=["exit", "no text"])
+def test_no_exception_of_an_attacker_ends_a_run(error: BaseException) -> None:
+    def leaves(query: Query) -> Any:
+        raise error
+
+    trace = run(PROBLEM, [leaves], step_size=STEP, max_rounds=3)
+    assert trace.stopped == "max_rounds"
+    assert [each.round for each in trace.rejections] == [0, 1, 2]
+    assert all(each.reason.startswith(type(error).__name__) for each in trace.rejections)
+
+
+def test_a_frozen_model_under_hard_consensus_is_refused() -> None:
+    problem = gc.Problem(gc.LeastSquares(), gc.HardConsensus(), PROBLEM.datasets, nu=0.1)
+    frozen = gc.ModelAttack(np.zeros(problem.shape))
+    with pytest.raises(gc.UnsupportedCombinationError, match="no reports"):
+        rounds(problem, [frozen], step_size=STEP)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "dask"},
+        {"engine": InProcess},
+        {"optimizer": HeavyBall},
+        {"honest": 0.1},
+        {"attackers": [gc.GradientAttack]},
+        {"attackers": [CounterGradientAttack]},
+        {"attackers": [3]},
+        {"references": [[1.0, 2.0]]},
+    ],
+    ids=repr,
+)
+def test_what_is_of_another_kind_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(gc.InvalidInputError, match="must be"):
+        run(PROBLEM, step_size=STEP, **options)
+
+
+@pytest.mark.parametrize("arguments", [{"nu": -1.0}, {"nu": "a"}, {"honest": 0.1}])
+def test_a_data_attack_is_checked_when_it_is_made(arguments: dict[str, Any]) -> None:
+    with pytest.raises(gc.InvalidInputError):
+        DataAttack(PROBLEM.datasets[0], **arguments)

@@ -589,10 +589,9 @@ def test_honest_users_are_like_data_attackers() -> None:
     problem = cases.example(gc.Logistic(), gc.SmoothL2(2.0), users=3)
     fewer = gc.Problem(problem.loss, problem.regularizer, problem.datasets[:2], 0.3)
     for honest in (Honest(), Honest("auto")):
-        among = run(problem, honest=honest, max_rounds=25)
-        beside = run(
-            fewer, [DataAttack(problem.datasets[2], honest=honest)], honest=honest, max_rounds=25
-        )
+        options: dict[str, Any] = {"honest": honest, "start": [1.0, -2.0], "max_rounds": 25}
+        among = run(problem, **options)
+        beside = run(fewer, [DataAttack(problem.datasets[2], honest=honest)], **options)
         np.testing.assert_allclose(beside.rho, among.rho, atol=1e-12)
         np.testing.assert_allclose(beside.reports, among.reports, atol=1e-11)
 

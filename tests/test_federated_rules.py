@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -326,3 +327,21 @@ def test_a_rule_sees_one_row_a_report_and_is_multiplied_by_their_number(
         np.testing.assert_array_equal(seen[t], trace.reports[t].reshape(n_users, -1))
         step = (0.1 * n_users * returned[t]).reshape(problem.shape)
         np.testing.assert_allclose(trace.rho[t + 1], trace.rho[t] - step, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", rules.all_rules(9, 2, 1.5))
+def test_rules_have_names_and_go_to_other_processes(name: str) -> None:
+    rule = rules.all_rules(9, 2, 1.5)[name]
+    reports = np.random.default_rng(0).normal(size=(9, 3))
+    there = pickle.loads(pickle.dumps(rule))
+    np.testing.assert_array_equal(there(reports), rule(reports))
+    assert name in repr(rule)
+    assert "0x" not in repr(rules.all_rules(9, 2, 1.5)["krum"])
+
+
+@pytest.mark.parametrize(("n", "left"), [(9, 7), (5, 7), (4, 4), (2, 4)])
+def test_all_rules_are_those_that_are_defined(n: int, left: int) -> None:
+    chosen = rules.all_rules(n, 2 if n > 2 else 1, 1.0)
+    assert len(chosen) == left
+    for rule in chosen.values():
+        assert rule(np.zeros((n, 2))).shape == (2,)

@@ -29,6 +29,7 @@ from gplconvex.federated import (
     Trace,
     record,
     rounds,
+    rules,
     run,
 )
 from gplconvex.federated import trace as module
@@ -220,6 +221,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         "fewer names": {"head": np.array(json.dumps({**head, "participants": ["a"]}))},
         "no reference": {"reference_1": None},
         "no norms": {"norms": None},
+        "no reports": {"reports": None},
         "fewer norms": {"norms": np.zeros((8, 5))},
         "more rounds": {"step_sizes": np.zeros(9)},
         "another model": {"rho": np.zeros((9, 3))},
@@ -561,3 +563,39 @@ def test_any_rounds_can_be_recorded() -> None:
         assert (trace.stopped, trace.participants) == ("ended", ("a", "b", "c"))
     with pytest.raises(gc.InvalidInputError, match="no rounds"):
         record([], names)
+
+
+def test_rounds_that_are_not_taken_are_closed() -> None:
+    """Whoever still holds the rounds of a run that is over finds no more, and no users at work."""
+    engine = Watched()
+    source = rounds(problem(), engine=engine)
+    record(source, ["a", "b", "c"], max_rounds=2)
+    assert engine.state == "closed"
+    assert next(source, None) is None
+
+
+@pytest.mark.parametrize("n_users", [1, 3])
+def test_reports_that_vanish_end_a_run_as_those_that_cancel_do(n_users: int) -> None:
+    """Where all users agree their reports tend to 0, and never cancel."""
+    data = gc.Dataset([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [1.0, -1.0, 1.0])
+    problem = gc.Problem(gc.Logistic(), gc.SquaredL2(1.0), [data] * n_users, nu=0.1)
+    trace = run(problem)
+    assert trace.stopped == "stationary"
+    assert 5 < trace.n_rounds < 200
+    assert trace.distances(gc.solve(problem).rho)[-1] < 1e-8
+    assert run(problem, tol=0.0, max_rounds=300).stopped == "max_rounds"
+
+
+def test_a_trace_says_what_was_run(tmp_path: Path) -> None:
+    path = tmp_path / "trace.npz"
+    options: dict[str, Any] = {"rule": rules.trimmed_mean(0), "step_size": 0.05, "fraction": 0.9}
+    problem = cases.example(gc.LeastSquares(), gc.SquaredL2(1.0))
+    nothing = gc.GradientAttack(np.zeros(problem.shape))
+    trace = run(problem, [nothing], max_rounds=2, save=path, **options)
+    assert trace.settings["rule"] == "trimmed_mean(0)"
+    assert trace.settings["gplconvex"] == gc.__version__
+    assert trace.settings["seed"] == "0"
+    assert "GradientAttack" in trace.settings["attackers"]
+    assert Trace.load(path).settings == trace.settings
+    assert repr(trace).startswith("Trace(2 rounds, ")
+    assert len(repr(trace)) < 100

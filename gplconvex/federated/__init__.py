@@ -9,6 +9,7 @@ from gplconvex.federated.participants import (
     Query,
 )
 from gplconvex.federated.protocol import (
+    Answers,
     Engine,
     InProcess,
     Rejection,
@@ -23,6 +24,7 @@ from gplconvex.participants import GradientAttack, ModelAttack
 
 __all__ = [
     "Adam",
+    "Answers",
     "Attack",
     "CounterGradientAttack",
     "DataAttack",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ Step = Callable[[FloatArray, float], FloatArray]
 r"""From :math:`G^t` and :math:`\eta_t` to :math:`\rho^t - \rho^{t+1}`; remembers the rounds before."""
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """What a server does with the pull of the reports."""
 

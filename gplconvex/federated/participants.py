@@ -14,6 +14,7 @@ any function of a `Query`   reports whatever it returns
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -23,10 +24,10 @@ import numpy.typing as npt
 
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset
-from gplconvex.errors import InvalidInputError
+from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
 from gplconvex.federated.users import Honest, LocalUsers
-from gplconvex.participants import Attacker
-from gplconvex.problem import Problem
+from gplconvex.participants import Attacker, ModelAttack
+from gplconvex.problem import Problem, check_nu
 from gplconvex.regularizers import norm
 
 EVERYBODY = np.zeros(1, dtype=np.int64)
@@ -92,6 +93,17 @@ class DataAttack:
     nu: float | None = None
     honest: Honest = Honest()
     omniscient = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, Dataset):
+            raise InvalidInputError(
+                f"DataAttack: data must be a Dataset, such as that of poison(...).dataset; got "
+                f"{type(self.data).__name__}"
+            )
+        if not isinstance(self.honest, Honest):
+            raise InvalidInputError(f"DataAttack: honest must be Honest(...); got {self.honest!r}")
+        if self.nu is not None:
+            check_nu(self.nu)
 
     def problem(self, problem: Problem) -> Problem:
         """Return the attacker's data as a problem of one user."""
@@ -198,19 +210,22 @@ def joining(problem: Problem, attack: Attack) -> Respond:
     if isinstance(attack, Attacker):
         attacker = attack
         attacker.check(problem)
+        if isinstance(attacker, ModelAttack) and math.isinf(attacker.regularizer_for(problem).kink):
+            raise UnsupportedCombinationError(
+                "a model frozen under HardConsensus() has no reports: it allows no other global model. "
+                "Use GradientAttack or DataAttack"
+            )
         nothing = np.zeros(problem.shape)
         return lambda query: attacker.report(problem, query.rho, nothing)
-    if isinstance(attack, Participant):
-        return attack.joins(problem)
-    if not callable(attack):
+    if isinstance(attack, type) or not (isinstance(attack, Participant) or callable(attack)):
         raise InvalidInputError(
-            "an attacker must be a GradientAttack, ModelAttack, DataAttack, CounterGradientAttack or a "
-            f"function of a Query; got {attack!r}"
+            "an attacker must be a GradientAttack(...), ModelAttack(...), DataAttack(...), "
+            "CounterGradientAttack(...), a function of a Query, or an object with the attribute "
+            f"omniscient and the method joins(problem); got {attack!r}"
         )
-    return attack
+    return attack.joins(problem) if isinstance(attack, Participant) else attack
 
 
 def name_of(attack: Attack) -> str:
     """Return what to call an attack in a record."""
-    own = isinstance(attack, (Attacker, Participant))
-    return type(attack).__name__ if own else getattr(attack, "__name__", "a function")
+    return getattr(attack, "__name__", type(attack).__name__)

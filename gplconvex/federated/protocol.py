@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from gplconvex.federated.participants import (
     Query,
     is_omniscient,
     joining,
+    name_of,
 )
 from gplconvex.federated.rules import Rule, mean
 from gplconvex.federated.users import Honest, LocalUsers, check_honest
@@ -105,12 +106,22 @@ class Round:
     next_rho: FloatArray
 
     @property
-    def relative_pull(self) -> float:
-        r"""The pull over the sum of the norms of the reports that were kept; 0 at a fixed point."""
+    def total(self) -> float:
+        """The sum of the norms of the reports that were kept."""
         dropped = [rejection.participant for rejection in self.rejections]
-        total = float(self.norms[~np.isin(self.asked, dropped)].sum())
+        return float(self.norms[~np.isin(self.asked, dropped)].sum())
+
+    @property
+    def relative_pull(self) -> float:
+        """The norm of the pull over the `total`; 0 at a fixed point."""
         size = norm(self.pull)
-        return size / total if size > 0.0 else 0.0
+        return size / self.total if size > 0.0 else 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"Round({self.number}, {len(self.asked)} asked, {len(self.rejections)} dropped, "
+            f"step_size={self.step_size:.6g}, relative_pull={self.relative_pull:.3g})"
+        )
 
 
 class Users(Protocol):
@@ -121,6 +132,7 @@ class Users(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where honest users do their work."""
 
@@ -277,10 +289,12 @@ def rounds(
     step_size : "auto", float or callable
         :math:`\eta_t`, a number or a function of the round. ``"auto"`` is one over the smoothness of
         :math:`\sum_n M_n`: n S, S that of r, or the sum of those of the local losses where r is not
-        smooth; half of it beside a `CounterGradientAttack`, which converges only there. (A frozen model
-        with its own r counts with the S of that.)
+        smooth; half of it beside a `CounterGradientAttack`, which on gradient descent converges only
+        there. (A frozen model with its own r counts with the S of that.) Where r is not smooth, only
+        honest users, data and constant gradients have one.
     fraction : float
-        The part of the participants that is asked in a round, drawn anew each time; in (0, 1].
+        The part of the participants that is asked in a round, rounded up to a whole number of them and
+        drawn anew each time; in (0, 1].
     seed : int
         Of these draws.
     honest : Honest, or a sequence of one a user
@@ -299,8 +313,8 @@ def rounds(
     InvalidInputError
         Before the first round for options that make no sense, an attack of the wrong shape, or a
         constant gradient that is not plausible. In a round if the rule returns something else than p
-        finite numbers, or nothing is left of the reports. An attacker that raises, or sends something
-        else than a plausible report, is dropped in that round.
+        finite numbers, or too few reports are left for it. An attacker that raises, or sends something
+        else than a plausible report (none is longer than 1e280), is dropped in that round.
     UnsupportedCombinationError
         If no step size follows from the smoothness.
 
@@ -319,6 +333,10 @@ def rounds(
     server = server_for(problem, attackers, step_size, rule, optimizer, fraction, seed)
     choices = check_honest(problem, honest)
     rho = start_for(problem, start)
+    if engine is not None and (isinstance(engine, type) or not isinstance(engine, Engine)):
+        raise InvalidInputError(
+            f"engine must be an Engine, such as InProcess() or DaskEngine(); got {engine!r}"
+        )
     responses = [joining(problem, attack) for attack in attackers]
     knowing = [is_omniscient(attack) for attack in attackers]
 
@@ -335,8 +353,8 @@ def rounds(
                     own = Query(query.round, query.rho.copy(), query.step_size, seen)
                     try:
                         reports[place] = shaped(problem.shape, responses[number](own))
-                    except Exception as error:  # whatever an attacker does, the rounds go on
-                        failures[place] = f"{type(error).__name__}: {error}"
+                    except (Exception, SystemExit) as error:  # the rounds go on
+                        failures[place] = _described(error)
                 return reports, failures
 
             yield from server.rounds(ask, rho)
@@ -378,6 +396,15 @@ def shaped(shape: tuple[int, ...], report: npt.ArrayLike) -> FloatArray:
     return array
 
 
+def _described(error: BaseException) -> str:
+    """Return what an attacker raised, whose text may raise too."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception:
+        return f"{kind}, and its text raises as well"
+
+
 def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimizer) -> float:
     r"""Return a step size with which the server descends.
 
@@ -397,8 +424,9 @@ def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimiz
         smoothness = math.fsum(each.local_losses.smoothness.sum() for each in (problem, *data))
     if not (optimizer.follows_smoothness and math.isfinite(smoothness)):
         raise UnsupportedCombinationError(
-            f"no step size follows from the smoothness with {optimizer!r}, {problem.regularizer!r} "
-            f"and {problem.loss!r}: pass step_size, a number or a function of the round"
+            f"no step size follows from the smoothness with {optimizer!r}, {problem.regularizer!r}, "
+            f"{problem.loss!r} and attackers {[name_of(each) for each in attackers]}: pass step_size, "
+            "a number or a function of the round such as decaying(0.1, 50)"
         )
     if any(isinstance(attack, CounterGradientAttack) for attack in attackers):
         smoothness *= 2.0
@@ -406,7 +434,7 @@ def _automatic(problem: Problem, attackers: Sequence[Attack], optimizer: Optimiz
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
-    if not all(hasattr(optimizer, name) for name in ("starts", "follows_smoothness")):
+    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
             f"optimizer must be an Optimizer, such as GradientDescent(); got {optimizer!r}"
         )

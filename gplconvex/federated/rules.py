@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
@@ -29,6 +30,22 @@ from gplconvex.rounding import UNIT
 
 Rule = Callable[[FloatArray], FloatArray]
 """From reports (n, p) to an estimate of their mean (p,)."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A rule with parameters, which knows its name and can be sent to other processes."""
+
+    name: str
+    function: Callable[..., FloatArray]
+    parameters: tuple[float, ...]
+
+    def __call__(self, reports: FloatArray) -> FloatArray:
+        return self.function(reports, *self.parameters)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.parameters))})"
+
 
 MOST_STEPS = 10_000
 """Steps of the geometric median, which halve the distance in one or two, or crawl along a line."""
@@ -65,12 +82,12 @@ def trimmed_mean(f: int) -> Rule:
     array([3.])
     """
     _check_count("trimmed_mean: f", f, 0)
+    return _Made("trimmed_mean", _trimmed_mean, (f,))
 
-    def rule(reports: FloatArray) -> FloatArray:
-        n = _enough(reports, 2 * f + 1, f"trimmed_mean({f})")
-        return np.asarray(np.sort(reports, axis=0)[f : n - f].mean(axis=0))
 
-    return rule
+def _trimmed_mean(reports: FloatArray, f: int) -> FloatArray:
+    n = _enough(reports, 2 * f + 1, f"trimmed_mean({f})")
+    return np.asarray(np.sort(reports, axis=0)[f : n - f].mean(axis=0))
 
 
 def krum(f: int) -> Rule:
@@ -81,7 +98,13 @@ def krum(f: int) -> Rule:
     >>> krum(1)(np.array([[1.0], [1.1], [1.2], [99.0]]))
     array([1.1])
     """
-    return multi_krum(f, 1)
+    _check_count("krum: f", f, 0)
+    return _Made("krum", _krum, (f,))
+
+
+def _krum(reports: FloatArray, f: int) -> FloatArray:
+    _enough(reports, f + 3, f"krum({f})")
+    return _multi_krum(reports, f, 1)
 
 
 def multi_krum(f: int, m: int) -> Rule:
@@ -94,15 +117,15 @@ def multi_krum(f: int, m: int) -> Rule:
     """
     _check_count("multi_krum: f", f, 0)
     _check_count("multi_krum: m", m, 1)
+    return _Made("multi_krum", _multi_krum, (f, m))
 
-    def rule(reports: FloatArray) -> FloatArray:
-        n = _enough(reports, max(f + 3, m), f"multi_krum({f}, {m})")
-        square = squareform(pdist(reports, "sqeuclidean"))
-        np.fill_diagonal(square, math.inf)  # of a report only the others are neighbors
-        scores = np.sort(square, axis=1)[:, : n - f - 2].sum(axis=1)
-        return np.asarray(reports[np.argsort(scores, kind="stable")[:m]].mean(axis=0))
 
-    return rule
+def _multi_krum(reports: FloatArray, f: int, m: int) -> FloatArray:
+    n = _enough(reports, max(f + 3, m), f"multi_krum({f}, {m})")
+    square = squareform(pdist(reports, "sqeuclidean"))
+    np.fill_diagonal(square, math.inf)  # of a report only the others are neighbors
+    scores = np.sort(square, axis=1)[:, : n - f - 2].sum(axis=1)
+    return np.asarray(reports[np.argsort(scores, kind="stable")[:m]].mean(axis=0))
 
 
 def geometric_median(reports: FloatArray) -> FloatArray:
@@ -160,16 +183,16 @@ def centered_clipping(radius: float, steps: int = 10) -> Rule:
             f"centered_clipping: radius must be a positive number; got {radius!r}"
         )
     _check_count("centered_clipping: steps", steps, 1)
+    return _Made("centered_clipping", _centered_clipping, (radius, steps))
 
-    def rule(reports: FloatArray) -> FloatArray:
-        v = coordinate_median(reports)
-        for _ in range(steps):
-            away = reports - v
-            size = np.maximum(lengths(away), radius)
-            v = v + (away * (radius / size)[:, None]).mean(axis=0)
-        return v
 
-    return rule
+def _centered_clipping(reports: FloatArray, radius: float, steps: int) -> FloatArray:
+    v = coordinate_median(reports)
+    for _ in range(steps):
+        away = reports - v
+        size = np.maximum(lengths(away), radius)
+        v = v + (away * (radius / size)[:, None]).mean(axis=0)
+    return v
 
 
 def all_rules(n_participants: int, f: int, radius: float) -> dict[str, Rule]:
@@ -211,7 +234,8 @@ def _enough(reports: FloatArray, least: int, who: str) -> int:
     """Return the number of reports, if there are enough."""
     if np.ndim(reports) != 2 or len(reports) < least:
         raise InvalidInputError(
-            f"{who} takes reports of shape (n, p), n at least {least}; got shape {np.shape(reports)}"
+            f"{who} takes reports of shape (n, p), n at least {least}; got shape {np.shape(reports)}. "
+            "A rule with parameters is made first: krum(1)"
         )
     return len(reports)
 

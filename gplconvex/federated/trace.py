@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
 from pathlib import Path
+from types import NoneType
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -65,6 +67,8 @@ class Trace:
         Models to compare with, by name.
     seconds : float
         Since the first round began.
+    settings : dict
+        What was run, in words: version, problem, attackers and options.
     """
 
     rho: FloatArray
@@ -76,6 +80,13 @@ class Trace:
     participants: tuple[str, ...]
     references: dict[str, FloatArray] = field(default_factory=dict)
     seconds: float = math.nan
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trace({self.n_rounds} rounds, {len(self.participants)} participants, "
+            f"{self.stopped!r}, {len(self.rejections)} rejections)"
+        )
 
     @property
     def n_rounds(self) -> int:
@@ -119,6 +130,7 @@ class Trace:
             "references": list(self.references),
             "reports": self.reports is not None,
             "rejections": [asdict(rejection) for rejection in self.rejections],
+            "settings": self.settings,
         }
         arrays = {
             "head": np.array(json.dumps(head)),
@@ -171,6 +183,7 @@ class Trace:
                 tuple(head["participants"]),
                 {name: arrays[f"reference_{i}"] for i, name in enumerate(head["references"])},
                 head["seconds"],
+                head["settings"],
             )
         except Exception as error:  # what zipfile, zlib and numpy raise for damage has no end
             raise InvalidInputError(
@@ -216,7 +229,8 @@ def run(
         Stop after so many rounds.
     tol : float
         Stop when everybody was asked twice in a row, and the pull was at most ``tol``, at least 0, times
-        the sum of the norms of the reports. (Once tells nothing of who remembers: a
+        the sum of the norms of the reports; or that sum was at most ``tol`` times the largest so far,
+        as where all users agree. 0: go on. (Once tells nothing of who remembers: a
         `CounterGradientAttack` begins in its second round.)
     time_limit : float, optional
         Stop after the first round that ends so many seconds after the start.
@@ -275,7 +289,22 @@ def run(
         save=save,
         overwrite=overwrite,
         progress=progress,
+        settings=settings_of(rounds, problem, attackers, **options),
     )
+
+
+def settings_of(
+    function: Callable[..., object], *arguments: object, **options: object
+) -> dict[str, str]:
+    """Return what a function that yields rounds is called with, in words, defaults included."""
+    from gplconvex import __version__
+
+    call = signature(function).bind(*arguments, **options)
+    call.apply_defaults()
+    words = {
+        name: getattr(value, "__name__", repr(value)) for name, value in call.arguments.items()
+    }
+    return {"gplconvex": __version__, **words}
 
 
 def names_and_models(
@@ -288,6 +317,10 @@ def names_and_models(
         *(f"user {n}" for n in range(problem.n_users)),
         *(name_of(attack) for attack in attackers),
     )
+    if not isinstance(references, (Mapping, NoneType)):
+        raise InvalidInputError(
+            f"references must be a mapping of names to models; got {type(references).__name__}"
+        )
     models = {
         name: problem.check_model(f"references[{name!r}]", model)
         for name, model in (references or {}).items()
@@ -307,6 +340,7 @@ def record(
     save: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Callable[[Round], object] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Trace:
     """Take rounds, of whatever server, until there is reason to stop; see `run`."""
     whole = isinstance(max_rounds, (int, np.integer)) and not isinstance(max_rounds, bool)
@@ -320,7 +354,7 @@ def record(
         raise InvalidInputError(f"progress must be a function of a Round; got {progress!r}")
     if save is not None:
         _check_writable(save, overwrite)
-    recorder = _Recorder(participants, dict(references or {}), keep_reports)
+    recorder = _Recorder(participants, dict(references or {}), keep_reports, dict(settings or {}))
     written = time.monotonic()
     stopped: str | None = None
     try:
@@ -346,8 +380,8 @@ def record(
         trace = recorder.trace(f"error: {error}")
         where = "" if save is None else _write(trace, save, overwrite)
         raise RunError(
-            f"the run failed after {trace.n_rounds} rounds: {error}. They are in the attribute trace "
-            f"of this error{where}",
+            f"the run failed in round {trace.n_rounds}: {error}. What was done before is in the "
+            f"attribute trace of this error{where}",
             trace=trace,
         ) from error
     if not recorder.rounds:
@@ -404,12 +438,17 @@ class _Recorder:
     """Rounds so far."""
 
     def __init__(
-        self, participants: Sequence[str], references: dict[str, FloatArray], keep_reports: bool
+        self,
+        participants: Sequence[str],
+        references: dict[str, FloatArray],
+        keep_reports: bool,
+        settings: dict[str, str],
     ) -> None:
+        self.settings = settings
         self.participants, self.references = tuple(participants), references
         self.keep_reports = keep_reports
         self.rounds: list[tuple[Round, FloatArray, FloatArray | None]] = []
-        self.still = 0
+        self.still, self.most = 0, 0.0
         self.began = time.monotonic()
 
     @property
@@ -418,9 +457,11 @@ class _Recorder:
         return time.monotonic() - self.began
 
     def add(self, last: Round, tol: float) -> None:
-        """Record a round, and count those in a row whose reports of all participants cancel."""
+        """Record a round, and count those in a row whose reports, of everybody, cancel or vanish."""
         everybody = len(last.asked) == len(self.participants)
-        self.still = self.still + 1 if everybody and last.relative_pull <= tol else 0
+        self.most = max(self.most, last.total)
+        still = everybody and (last.relative_pull <= tol or last.total <= tol * self.most)
+        self.still = self.still + 1 if still else 0
         norms = self._of_all(last, last.norms)
         reports = self._of_all(last, last.reports) if self.keep_reports else None
         # Of the round without its reports nothing is large; an interrupt finds all of it or nothing.
@@ -448,4 +489,5 @@ class _Recorder:
             self.participants,
             self.references,
             self.seconds,
+            self.settings,
         )

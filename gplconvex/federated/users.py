@@ -162,7 +162,7 @@ class _Batch:
 
 def check_honest(problem: Problem, honest: Honest | Sequence[Honest]) -> list[Honest]:
     """Return one choice a user, or raise `InvalidInputError`."""
-    choices = [honest] * problem.n_users if isinstance(honest, Honest) else list(honest)
+    choices = list(honest) if isinstance(honest, Sequence) else [honest] * problem.n_users
     if len(choices) != problem.n_users or not all(isinstance(each, Honest) for each in choices):
         raise InvalidInputError(
             f"honest must be Honest(...), or a sequence of one for each of the {problem.n_users} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,9 @@ def impossibility(by_f: Sweep, by_delta: Sweep) -> Figure:
             "regularizers"
         )
     figure = Figure(figsize=(11, 5.6), dpi=145)
-    grid = figure.add_gridspec(1, 2, left=0.062, right=0.985, bottom=0.105, top=0.675, wspace=0.13)
+    rows = math.ceil(len(curves) / 3)  # of the legend, between the text and the panels
+    top = 0.775 - 0.05 * rows
+    grid = figure.add_gridspec(1, 2, left=0.062, right=0.985, bottom=0.105, top=top, wspace=0.13)
     left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     _panel(left, "More strategic users", by_f.f.astype(np.float64), by_f, curves)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))

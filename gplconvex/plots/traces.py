@@ -25,6 +25,9 @@ from gplconvex.plots.style import (
     set_title,
 )
 
+FAR = 1e30
+"""Norms beyond this are drawn at the upper edge."""
+
 
 def trajectories(
     traces: Mapping[str, Trace],
@@ -115,7 +118,7 @@ def reports(trace: Trace, radius: float) -> Figure:
     """Draw the norms of the reports of each participant against the rounds.
 
     Reports of 0 have no place on the logarithmic axis. Crosses are reports that the server dropped, at
-    the upper edge if they have no finite norm.
+    the upper edge if they have no finite norm, or one that would leave no room for the others.
 
     Parameters
     ----------
@@ -145,14 +148,15 @@ def reports(trace: Trace, radius: float) -> Figure:
             style: Style = {"color": "#A6A6A6", "linewidth": 0.8, "zorder": 1.9}
         else:
             label, style = f"{n}: {name}", next(styles) | {"markerfacecolor": None}
-        axes.plot(trace.norms[:, n], label=label, **style | {"marker": ".", "markersize": 3})
+        sizes = np.where(trace.norms[:, n] <= FAR, trace.norms[:, n], np.nan)
+        axes.plot(sizes, label=label, **style | {"marker": ".", "markersize": 3})
     dropped = np.array([(each.round, each.participant) for each in trace.rejections], dtype=int)
     if len(dropped):
         t, n = dropped.T
         sizes = trace.norms[t, n]
         cross: Style = {"color": "black", "marker": "x", "markersize": 5, "linestyle": "none"}
-        axes.plot(t, sizes, label="dropped", **cross)
-        beyond = t[~np.isfinite(sizes)]
+        axes.plot(t, np.where(sizes <= FAR, sizes, np.nan), label="dropped", **cross)
+        beyond = t[~(sizes <= FAR)]
         axes.plot(beyond, np.full(len(beyond), 0.98), transform=axes.get_xaxis_transform(), **cross)
     if math.isfinite(radius):
         axes.axhline(radius, color="black", linewidth=1.2, dashes=(6, 3), label="largest plausible")

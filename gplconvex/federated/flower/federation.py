@@ -44,7 +44,7 @@ from gplconvex.federated.optimizers import GradientDescent, Optimizer
 from gplconvex.federated.participants import Attack, DataAttack, is_omniscient, joining
 from gplconvex.federated.protocol import Round, StepSize, server_for, start_for
 from gplconvex.federated.rules import Rule, mean
-from gplconvex.federated.trace import STATIONARY, Trace, names_and_models, record
+from gplconvex.federated.trace import STATIONARY, Trace, names_and_models, record, settings_of
 from gplconvex.federated.users import Honest, LocalUsers, check_honest
 from gplconvex.problem import Problem
 
@@ -151,6 +151,7 @@ def run(
         save=save,
         overwrite=overwrite,
         progress=progress,
+        settings=settings_of(rounds, problem, attackers, **options),
     )
 
 
