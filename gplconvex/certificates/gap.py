@@ -120,9 +120,10 @@ def choose_duals(regularizer: Regularizer, users: Users, report: FloatArray) -> 
     natural = natural_duals(regularizer, users)
     ways = [_absorb(regularizer, users, natural, report)]
     if regularizer.kink == regularizer.radius:  # r is lam |u|: its gradients lie on the sphere
-        ways.append(_turn(regularizer, users, natural, report))
-    if math.isfinite(regularizer.radius):
-        ways.append(_shrink(regularizer, users, natural, report))
+        ways += [
+            _turn(regularizer, users, natural, report),
+            _shrink(regularizer, users, natural, report),
+        ]
     possible = [duals for duals in ways if duals is not None]
     inside = [duals for duals in possible if duals.largest <= regularizer.radius]
     none = Duals(np.full(len(users.mu), math.inf), 0.0, 0.0, 0.0)
