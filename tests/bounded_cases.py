@@ -35,6 +35,18 @@ def made(
     return theta, loss.pullback(x, loss.residual(loss.predictor(x, theta), y)), domain
 
 
+def one_class(
+    kind: str, seed: int, k: int, label: float
+) -> tuple[np.ndarray, np.ndarray, gc.Domain]:
+    """A model, the gradient of k points inside a domain that all have one label, and the domain."""
+    n_features, make = cases.DOMAINS[kind]
+    domain, rng = make(labels=None), np.random.default_rng(seed)
+    theta = rng.normal(size=n_features + 1)
+    x = cases.inputs(domain, n_features, k, rng) * rng.uniform(0.6, 0.95, size=(k, 1))
+    residuals = LOGISTIC.residual(LOGISTIC.predictor(x, theta), np.full(k, label))
+    return theta, LOGISTIC.pullback(x, residuals), domain
+
+
 def inside(domain: gc.Domain, x: np.ndarray) -> bool:
     """Whether all rows are in a domain, by its definition."""
     if isinstance(domain, gc.Product):

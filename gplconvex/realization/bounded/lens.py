@@ -81,9 +81,10 @@ class Shape:
                 moved[part] += np.where(off, side, 0.0)
         return moved
 
-    def room(self, x: FloatArray, t: FloatArray) -> FloatArray:
-        """Return a step d, t.d >= 0, such that x + d and x - d are inside."""
-        return np.concatenate([piece.room(x[part], t[part]) for part, piece in self.pieces])
+    def room(self, x: FloatArray, t: FloatArray, ahead: float, behind: float) -> FloatArray:
+        """Return a large step d, t.d >= 0, such that x + ahead d and x - behind d are inside."""
+        rooms = [piece.room(x[part], t[part], ahead, behind) for part, piece in self.pieces]
+        return np.concatenate(rooms)
 
 
 def _piece(domain: Domain, n_features: int) -> Piece:

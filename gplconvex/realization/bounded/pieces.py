@@ -99,8 +99,8 @@ class Piece(ABC):
         """Take back what rounding may have moved an input beyond its bound."""
 
     @abstractmethod
-    def room(self, x: FloatArray, t: FloatArray) -> FloatArray:
-        """Return a step d, t.d >= 0, such that x + d and x - d are inside."""
+    def room(self, x: FloatArray, t: FloatArray, ahead: float, behind: float) -> FloatArray:
+        """Return a large step d, t.d >= 0, such that x + ahead d and x - behind d are inside."""
 
 
 class Intervals(Piece):
@@ -180,10 +180,12 @@ class Intervals(Piece):
         """Return every entry within its bounds."""
         return np.clip(x, self.low, self.high)
 
-    def room(self, x: FloatArray, t: FloatArray) -> FloatArray:
-        """Return the distance to the nearer bound of every feature, along t."""
-        room = np.minimum(x - self.low, self.high - x)
-        return np.sign(t) * np.where(np.isfinite(room), room, 1.0 + np.abs(x))
+    def room(self, x: FloatArray, t: FloatArray, ahead: float, behind: float) -> FloatArray:
+        """Return the largest step of every feature, along t; without bounds one with t.d = 1."""
+        up, down = self.high - x, x - self.low
+        size = np.minimum(np.where(t > 0.0, up, down) / ahead, np.where(t > 0.0, down, up) / behind)
+        size = np.where(np.isfinite(size), size, 1.0 / np.where(t == 0.0, 1.0, np.abs(t)))
+        return np.asarray(np.sign(t) * size)
 
 
 def _times(weight: float, bound: FloatArray) -> FloatArray:
@@ -270,12 +272,12 @@ class Disc(Piece):
         size = norm(x)
         return x if size <= self.radius else x * (self.radius / size * (1.0 - 1e-15))
 
-    def room(self, x: FloatArray, t: FloatArray) -> FloatArray:
+    def room(self, x: FloatArray, t: FloatArray, ahead: float, behind: float) -> FloatArray:
         """Return the largest step along t that the ball allows both ways."""
         e = _unit(t)
-        along = abs(float(e @ x))
-        rest = max(self.radius**2 - float(x @ x) + along**2, 0.0)
-        return e * max(math.sqrt(rest) - along, 0.0)
+        along = float(e @ x)
+        half = math.sqrt(max(self.radius**2 - float(x @ x) + along**2, 0.0))
+        return e * max(min((half - along) / ahead, (half + along) / behind), 0.0)
 
 
 def _plane(e: FloatArray, h: FloatArray) -> tuple[float, float, float]:
@@ -350,6 +352,6 @@ class Simplex(Piece):
         """Return every share within 0 and 1."""
         return np.clip(x, 0.0, 1.0)
 
-    def room(self, x: FloatArray, t: FloatArray) -> FloatArray:
+    def room(self, x: FloatArray, t: FloatArray, ahead: float, behind: float) -> FloatArray:
         """Return nothing: shares are rounded anyway."""
         return np.zeros_like(x)

@@ -34,6 +34,9 @@ MOST_ROUNDS, FEW_INPUTS = 100, 50
 FREE = 3
 """How many points of a sign are free then."""
 
+MOST_SHARES = 32
+"""How many numbers of the first of two kinds are tried."""
+
 Group = tuple[int, FloatArray, float]
 """Number, input, label."""
 
@@ -341,17 +344,13 @@ def _two_kinds(
     r"""Yield points x + a d and x - c d with the weight W and the mean x of merged ones.
 
     n of them, whose margin is :math:`M + a`, have the weight :math:`W_1 = n\,r(M + a)`; the others
-    :math:`W_2 = W - W_1`, at the distance :math:`c = W_1 a/W_2`, and a is such that they are the right
-    number.
+    :math:`W_2 = W - W_1`, at the distance :math:`c = W_1 a/W_2`. Costs are convex, so the number of
+    these grows with a and is right at one a at most; the room beside x decides which n will do.
     """
-    step = program.shape.room(x, program.t)
-    reach = float(program.t @ step)
-    if number < 2 or not reach > 0.0:
-        return
-    d = branch.sign * step / reach
-    m = branch.sign * (float(program.t @ x) + program.b)
-    for first in sorted({number // 2, 1, number - 1}, key=lambda n: abs(2 * n - number)):
-        second = number - first
+    slope = branch.sign * program.t
+    m = float(slope @ x) + branch.sign * program.b
+    farthest = program.range[1] if branch.sign > 0.0 else -program.range[0]
+    for first in _shares(number):
 
         def parts(a: float, first: int = first) -> tuple[float, float]:
             """Return the weight of the second kind and its distance."""
@@ -359,26 +358,30 @@ def _two_kinds(
             two = weight - one
             return two, (one * a / two if two > 0.0 else math.inf)
 
-        def excess(a: float, second: int = second) -> float:
+        def excess(a: float, second: int = number - first) -> float:
             two, c = parts(a)
-            if not (two > 0.0 and abs(c) <= (1.0 + TINY) * reach):
-                return math.inf
-            return two * branch.cost(m - c) - second
+            return min(two * branch.cost(m - c) - second, number) if two > 0.0 else number
 
-        for end in (reach, -reach):
-            grid = np.linspace(0.0, end, 33)
-            values = [excess(float(a)) for a in grid]
-            crossing = next(
-                (i for i in range(32) if values[i] < 0.0 <= values[i + 1] < math.inf), None
-            )
-            if crossing is None:
-                continue
-            ends = grid[crossing], grid[crossing + 1]
-            a = root(excess, *ends)
-            c = parts(a)[1]
-            if abs(c) <= reach:
-                kinds = program.shape.inside(x + a * d), program.shape.inside(x - c * d)
-                yield [(first, kinds[0]), (second, kinds[1])]
+        end = (1.0 + TINY) * min(farthest - m, FARTHEST)
+        if weight < first * branch.top:
+            end = min(end, branch.margin(weight / first) - m)
+        if not (end > 0.0 and excess(0.0) < 0.0 <= excess(end)):
+            continue
+        a = root(excess, 0.0, end)
+        c = parts(a)[1]
+        step = program.shape.room(x, slope, a, c)
+        reach = float(slope @ step)
+        if reach >= 1.0 - TINY:
+            d = step / reach
+            kinds = program.shape.inside(x + a * d), program.shape.inside(x - c * d)
+            yield [(first, kinds[0]), (number - first, kinds[1])]
+
+
+def _shares(number: int) -> list[int]:
+    """Return numbers of the first of two kinds worth trying, nearly halves first."""
+    most = max(number - 1, 0)
+    shares = np.linspace(1, most, min(most, MOST_SHARES)).round().astype(int).tolist()
+    return sorted(set(shares), key=lambda n: abs(2 * n - number))
 
 
 # -- any loss, in a box: bounded least squares --------------------------------------------------------

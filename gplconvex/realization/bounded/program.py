@@ -109,6 +109,8 @@ class Program:
         highest = self.shape.support(self.t) + self.b
         lowest = -self.shape.support(-self.t) + self.b
         self.range = lowest, highest
+        every = np.ones_like(self.t)
+        self.compact = all(math.isfinite(self.shape.support(u)) for u in (every, -every))
         self._solved: dict[float, Merged] = {}
         self.possible = highest > self.plus.lowest, -lowest > self.minus.lowest
 
@@ -210,7 +212,7 @@ class Program:
         if not all(self.possible):
             return self._one_sign(lens)
         scale = max(lens.least, abs(h0), self._size(), 1e-300)
-        start = lens.least * (1.0 + TINY) + TINY * scale
+        start = closed = lens.least * (1.0 + TINY) + TINY * scale
         if self._room(lens, start) <= 0.0:
             far = 2.0 * start
             while self._room(lens, far) <= 0.0:
@@ -231,6 +233,9 @@ class Program:
                 v[-1] += derivative / scale  # V = 0 there, and W alone says what h0 costs
         s, m, other = self._best(lens, w, log_ratio)
         numbers = w * self.plus.cost(m), (w - h0) * self.minus.cost(other)
+        if w == closed and h0 and self.compact and not lens.blocking:
+            # A sign vanishes, and with it its gradient: what was left of it is no number.
+            numbers = (numbers[0], 0.0) if h0 > 0.0 else (0.0, numbers[1])
         return Merged(h0, w, s, numbers, scale, v)
 
     def _size(self) -> float:

@@ -166,6 +166,7 @@ def _splits(program: Program, k: int, numbers: tuple[float, float], extra: int) 
     whole = sum(numbers)
     ideal = k * numbers[0] / whole if whole > 0.0 else 0.5 * k
     near = {math.floor(numbers[0]), math.ceil(numbers[0]), math.floor(ideal), math.ceil(ideal)}
+    near |= {min(max(j, 1), k - 1) for j in near}  # next to one sign alone: a point of the other
     near |= {math.floor(numbers[0]) + i for i in range(-2, 3)}
     middle = 0.5 * sum(program.range)
     if program.h0 is not None and isinstance(program.loss, Logistic) and math.isfinite(middle):
