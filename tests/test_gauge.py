@@ -247,3 +247,13 @@ def test_a_tight_direction_proves_what_the_gauge_says() -> None:
 def test_labels_may_have_one_bound(labels: tuple[float, float]) -> None:
     box = gc.Box(-1.0, 1.0, labels=labels)
     assert gc.gauge(gc.Poisson(intercept=True), [0.5, 0.2], [1.0, 2.0], box).value > 0.0
+
+
+@pytest.mark.parametrize(("seed", "points"), [(3, 5), (47, 2)])
+def test_gauge_where_a_slope_is_next_to_zero(seed: int, points: int) -> None:
+    """A sign with hardly any weight has a slope that no quotient by is a number."""
+    theta, h, domain = made(gc.Logistic(), "nonnegative", seed, points)
+    found = gc.gauge(gc.Logistic(), theta, h, domain)
+    assert 0.0 < found.value <= points * (1.0 + 1e-9)
+    proof = gc.prove_lower_bound(gc.Logistic(), theta, h, domain)
+    gc.check_lower_bound(gc.Logistic(), theta, h, proof, domain)

@@ -296,7 +296,8 @@ class Program:
         """
         _, _, above, below, sign, press = self._slopes(lens, w, log_ratio)
         rest = self._conditions(lens, w, log_ratio)[1]
-        scale = max(below, -above) or press or 1.0
+        scale = max(below, -above)
+        scale = scale if scale > 1e-300 else press or 1.0  # next to 0 no quotient is a number
         v = -(below / scale) * self.t if below >= -above else (above / scale) * self.t
         if press:
             normal = lens.normal(sign, w)
