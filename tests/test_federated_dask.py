@@ -449,7 +449,7 @@ def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from gplconvex.federated import run
 from gplconvex.federated.dask import DaskEngine
 from tests.test_federated_dask import users
@@ -459,6 +459,7 @@ def told(each):
     time.sleep(0.1)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
     run(users(), engine=DaskEngine(shards=2), tol=0.0, save=sys.argv[1], progress=told)
 """
 
