@@ -16,11 +16,15 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from gplconvex._types import FloatArray, Inputs, IntArray, RealArray
 from gplconvex.data import Dataset, is_sparse
+from gplconvex.eigenvalues import (
+    LARGEST_EIGENPROBLEM,
+    largest_eigenvalues,
+    least_eigenvalues,
+)
 from gplconvex.losses import Loss
 from gplconvex.parallel import blocks, map_on_cores
 from gplconvex.regularizers import lengths
@@ -37,9 +41,6 @@ LARGEST_SINGLE = 1e18
 
 EXTENDED = 2**22
 """Numbers in x up to which certificates accumulate in extended precision: it has no BLAS."""
-
-LARGEST_EIGENPROBLEM = 2048
-"""Order from which on eigenvalues (seconds) are replaced by bounds that are weaker and free."""
 
 _OVERFLOW_IS_INFINITE = np.errstate(over="ignore", invalid="ignore")
 """Decorates what may meet an overflow and tells it by returning ``inf``."""
@@ -622,41 +623,6 @@ class LocalLoss:
     def gradient_lipschitz(self, theta: FloatArray, radius: float) -> float:
         r"""Return a Lipschitz constant of the gradient on the ball of that radius around theta."""
         return float(self._stack.gradient_lipschitz(theta.reshape(1, -1), np.array([radius]))[0])
-
-
-# -- eigenvalues of Gram matrices --------------------------------------------------------------------
-
-
-def least_eigenvalues(grams: FloatArray, n_rows: int) -> FloatArray:
-    """Return guaranteed lower bounds, at least 0, of the least eigenvalues of Gram matrices.
-
-    Forming a matrix from ``n_rows`` points and the symmetric eigenvalue solver are both backward
-    stable: their errors are at most a multiple of the trace, which is subtracted.
-    """
-    known, finite = _finite(grams)
-    least = np.linalg.eigvalsh(finite)[:, 0] - _allowance(finite, n_rows)
-    return np.where(known, np.maximum(0.0, least), 0.0)
-
-
-def largest_eigenvalues(grams: FloatArray, n_rows: int) -> FloatArray:
-    """Return guaranteed upper bounds of the largest eigenvalues; ``inf`` after an overflow."""
-    known, finite = _finite(grams)
-    if grams.shape[-1] > LARGEST_EIGENPROBLEM:
-        largest = np.trace(finite, axis1=1, axis2=2)
-    else:
-        largest = np.maximum(0.0, np.linalg.eigvalsh(finite)[:, -1])
-    return np.where(known, largest + _allowance(finite, n_rows), math.inf)
-
-
-def _finite(grams: FloatArray) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """Return which matrices are finite, and all with zeros in place of the others."""
-    known = np.asarray(np.isfinite(grams).all(axis=(1, 2)))
-    return known, grams if known.all() else np.where(known[:, None, None], grams, 0.0)
-
-
-def _allowance(grams: FloatArray, n_rows: int) -> FloatArray:
-    units = gamma(n_rows + 10 * grams.shape[-1] + 10)
-    return np.asarray(units * np.trace(grams, axis1=1, axis2=2))
 
 
 # -- the shape of the work ---------------------------------------------------------------------------

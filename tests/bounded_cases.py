@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 
 import gplconvex as gc
+from tests import oracles_realization as oracle
 from tests import strategies as cases
 
 LOSSES = tuple(
@@ -60,3 +62,36 @@ def inside(domain: gc.Domain, x: np.ndarray) -> bool:
     low, high = np.asarray(domain.low), np.asarray(domain.high)
     whole = np.array_equal(x, np.rint(x)) if isinstance(domain, gc.Integer) else True
     return whole and bool(np.all((low <= x) & (x <= high)))
+
+
+def check(
+    loss: gc.Loss, theta: np.ndarray, h: np.ndarray, domain: gc.Domain, extra: int = 0
+) -> gc.Realization:
+    """Realize a gradient, and check by other means everything that is said of the result."""
+    kept = theta.copy(), h.copy()
+    found = gc.realize_gradient(loss, theta, h, domain, extra=extra)
+    assert np.array_equal(theta, kept[0])
+    assert np.array_equal(h, kept[1])
+    data = found.dataset
+    assert found.n_points == data.n_points == data.counts.sum()
+    assert found.lower_bound == found.proof.value
+    assert found.n_points >= found.lower_bound + extra
+    assert inside(domain, data.x)
+    residual = oracle.relative_residual(loss, data, theta, h)
+    assert found.residual == pytest.approx(residual, rel=1e-6, abs=1e-15)
+    if not domain.discrete:
+        assert residual <= 1e-12
+        assert bool(found.note) == (found.n_points > found.lower_bound + extra)
+    elif residual > 1e-12:
+        assert "rounded" in found.note
+    if found.n_points:
+        loss.check_labels(data)
+        low, high = (-math.inf, math.inf) if domain.labels is None else domain.labels
+        assert low <= data.y.min() <= data.y.max() <= high
+        if isinstance(loss, gc.Poisson):
+            assert np.array_equal(data.y, np.rint(data.y))
+            assert data.y.min() >= 0.0
+        if isinstance(loss, gc.Logistic):
+            assert set(data.y) <= {-1.0, 1.0}
+    gc.check_lower_bound(loss, theta, h, found.proof, domain)
+    return found

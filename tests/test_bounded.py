@@ -26,44 +26,10 @@ from tests.bounded_cases import (
     POISSON,
     SQUARES,
     WITH_INTERCEPT,
+    check,
     inside,
     made,
-    one_class,
 )
-
-
-def check(
-    loss: gc.Loss, theta: np.ndarray, h: np.ndarray, domain: gc.Domain, extra: int = 0
-) -> gc.Realization:
-    """Realize a gradient, and check by other means everything that is said of the result."""
-    kept = theta.copy(), h.copy()
-    found = gc.realize_gradient(loss, theta, h, domain, extra=extra)
-    assert np.array_equal(theta, kept[0])
-    assert np.array_equal(h, kept[1])
-    data = found.dataset
-    assert found.n_points == data.n_points == data.counts.sum()
-    assert found.lower_bound == found.proof.value
-    assert found.n_points >= found.lower_bound + extra
-    assert inside(domain, data.x)
-    residual = oracle.relative_residual(loss, data, theta, h)
-    assert found.residual == pytest.approx(residual, rel=1e-6, abs=1e-15)
-    if not domain.discrete:
-        assert residual <= 1e-12
-        assert bool(found.note) == (found.n_points > found.lower_bound + extra)
-    elif residual > 1e-12:
-        assert "rounded" in found.note
-    if found.n_points:
-        loss.check_labels(data)
-        low, high = (-math.inf, math.inf) if domain.labels is None else domain.labels
-        assert low <= data.y.min() <= data.y.max() <= high
-        if isinstance(loss, gc.Poisson):
-            assert np.array_equal(data.y, np.rint(data.y))
-            assert data.y.min() >= 0.0
-        if isinstance(loss, gc.Logistic):
-            assert set(data.y) <= {-1.0, 1.0}
-    gc.check_lower_bound(loss, theta, h, found.proof, domain)
-    return found
-
 
 UNBOUNDED = gc.Unbounded()
 
@@ -158,28 +124,6 @@ def test_exact_fractions_are_the_best_that_whole_points_can_do() -> None:
         found = check(LOGISTIC, theta, n * single, box)
         assert found.n_points == n
         assert gc.gauge(LOGISTIC, theta, n * single, box).value == pytest.approx(n, rel=1e-9)
-
-
-@pytest.mark.parametrize("kind", ["box", "ball", "box in one dimension"])
-@pytest.mark.parametrize("label", [-1.0, 1.0])
-@given(data=st.data())
-@settings(max_examples=10)
-def test_labels_of_one_class(label: float, kind: str, data: st.DataObject) -> None:
-    """Points of one class are replaced by hardly more."""
-    k, seed = data.draw(st.integers(2, 8)), data.draw(st.integers(0, 2**20))
-    theta, h, domain = one_class(kind, seed, k, label)
-    found = check(LOGISTIC, theta, h, domain)
-    assert found.lower_bound <= k
-    assert found.n_points <= k + 1
-
-
-@pytest.mark.parametrize("kind", ["box", "ball", "box in one dimension"])
-def test_as_many_points_of_one_class_as_the_bound(kind: str) -> None:
-    """They are of two kinds, in the room that the domain leaves: seldom the same on both sides."""
-    for seed in range(70):
-        theta, h, domain = one_class(kind, seed, 2 + seed % 7, (-1.0) ** (seed // 7))
-        found = check(LOGISTIC, theta, h, domain)
-        assert found.n_points == found.lower_bound
 
 
 # -- against exhaustive search -----------------------------------------------------------------------
@@ -702,21 +646,3 @@ def test_huge_directions_are_rejected() -> None:
     forged = gc.LowerBound(2, "bounded inputs", np.full(4, 1e300), split=1)
     with pytest.raises(gc.CertificateError):
         gc.check_lower_bound(gc.Logistic(), np.ones(4), np.ones(4), forged, domain)
-
-
-def test_points_of_one_class_in_a_box_that_leaves_more_room_on_one_side() -> None:
-    theta = [-0.006826779865523179, 1.0461432923049026, 0.7415884212828484]
-    h = np.array([0.45018669621684415, 0.2303897431509768, -1.072328824450187])
-    box = gc.Box([-1.0, -0.5], [0.7, 1.0])
-    found = check(LOGISTIC, np.array(theta), h, box)
-    assert found.n_points == found.lower_bound == 3
-    assert np.all(found.dataset.y == 1.0)
-
-
-def test_large_margins_of_one_class_are_not_refused() -> None:
-    """A residual of e^-9 costs 8000 points: what is left of the other class is no reason to refuse."""
-    theta = np.array([1.0, 9.0])
-    x = np.array([[-0.3], [0.1], [0.2], [0.35]])
-    h = LOGISTIC.pullback(x, LOGISTIC.residual(LOGISTIC.predictor(x, theta), -np.ones(4)))
-    found = check(LOGISTIC, theta, h, gc.Box(-0.4, 0.4))
-    assert found.n_points == found.lower_bound == 4

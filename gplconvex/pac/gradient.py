@@ -34,8 +34,9 @@ from scipy.optimize import minimize
 
 from gplconvex._types import FloatArray
 from gplconvex.data import Dataset, is_number
+from gplconvex.eigenvalues import least_eigenvalues
 from gplconvex.errors import InvalidInputError, UnsupportedCombinationError
-from gplconvex.local_losses import LocalLoss, Stack, least_eigenvalues
+from gplconvex.local_losses import LocalLoss, Stack
 from gplconvex.losses import Loss
 from gplconvex.problem import Problem
 from gplconvex.regularizers import SquaredL2, lengths, norm
