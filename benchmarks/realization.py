@@ -1,10 +1,10 @@
 """Points with a given gradient: how many, how exact, how fast; beside gradient inversion.
 
-Run ``python benchmarks/realization.py MNIST_FOLDER DIGITS_NPZ --out benchmarks/realization.md``; the
-folder holds the four ``.gz`` files of MNIST, the file the arrays ``W`` (a softmax model of the digits of
-scikit-learn), ``flip`` and ``rand`` (gradients at it), each (10, 65) with the intercept last. PyTorch
-takes part if it is installed. All tables take over an hour on two cores; ``--without inversion alone``
-leaves out those whose titles have one of the words, and the rest takes five minutes.
+Run ``python benchmarks/realization.py DIGITS_NPZ --out benchmarks/realization.md``; MNIST is fetched,
+or read from below the folder ``GPLCONVEX_DATA``; the file holds the arrays ``W`` (a softmax model of the
+digits of scikit-learn), ``flip`` and ``rand`` (gradients at it), each (10, 65) with the intercept last.
+PyTorch takes part if it is installed. All tables take over an hour on two cores; ``--without inversion
+alone`` leaves out those whose titles have one of the words, and the rest takes five minutes.
 
 Softmax throughout. A bound is the number of points that no dataset can go below; rows are points that
 differ, the others being copies. Residuals are |sum of gradients - h| / |h|: of `gplconvex` in twice the
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from mnist import mnist
 from peers import gradient_inversion
 from tables import Row, Tables
 
 import gplconvex as gc
+from gplconvex.datasets import mnist
 
 POINTS = (1, 10, 60, 300)
 """How many points gradient inversion is given, besides as many as `gplconvex` takes."""
@@ -50,7 +50,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def main() -> None:
     """Write the tables."""
-    page = Tables("Realizing a gradient", __doc__, ["mnist", "digits"])
+    page = Tables("Realizing a gradient", __doc__, ["digits"])
     arguments, table = page.arguments, page.table
     found = "bound | points | points - bound | rows | largest input norm | residual | seconds"
     table(
@@ -58,12 +58,12 @@ def main() -> None:
         "nu | extra | norm of the target | norm of the attacker's model | bound | points | rows | "
         "largest input norm | residual | to_data, seconds | poison, seconds | certified distance | "
         "solve anew, seconds | its status | its distance from the target | its certified distance",
-        mnist_attack(arguments.mnist),
+        mnist_attack(),
     )
     table(
         f"The same with nu = {HEADLINE_NU:g}: more points, smaller inputs",
         f"extra | {found}",
-        smaller_inputs(arguments.mnist),
+        smaller_inputs(),
     )
     table(
         "Random models and gradients: h = -3000 theta / |theta|^2 + noise orthogonal to theta",
@@ -85,7 +85,7 @@ def main() -> None:
     table(
         "Gradients of MNIST, beside gradient inversion",
         beside,
-        inversion(*mnist_gradients(arguments.mnist)),
+        inversion(*mnist_gradients()),
     )
 
 
@@ -143,10 +143,10 @@ def digits_gradients(file: Path) -> Gradients:
     return theta, {"flip": flip, "-10 flip": -10.0 * flip, "rand": rand, "10 rand": 10.0 * rand}
 
 
-def mnist_gradients(folder: Path) -> Gradients:
+def mnist_gradients() -> Gradients:
     """Return a model of 6000 images; the gradient of 60 of them, labels moved on, and a random one."""
     loss = gc.Softmax(10, intercept=True)
-    (images,) = mnist(folder, 1, 6000)
+    (images,) = mnist().deal(1, 6000)
     theta = gc.solve(gc.Problem(loss, gc.HardConsensus(), [images], 1.0)).rho
     few = _moved_on(gc.Dataset(images.x[:60], images.y[:60]))
     flip = gc.Problem(loss, gc.HardConsensus(), [few]).locals[0].gradient(theta)
@@ -191,9 +191,9 @@ def inversion(theta: FloatArray, gradients: dict[str, FloatArray]) -> Iterator[R
 # -- MNIST -------------------------------------------------------------------------------------------
 
 
-def _attack(folder: Path, nu: float, extra: int = 0) -> tuple[gc.Problem, gc.Poisoning, float]:
+def _attack(nu: float, extra: int = 0) -> tuple[gc.Problem, gc.Poisoning, float]:
     """Return the honest users, the attack that moves their labels on, and the seconds of `poison`."""
-    data = mnist(folder)
+    data = mnist().deal(10, 6000)
     loss, regularizer = gc.Softmax(10, intercept=True), gc.SquaredL2(1.0)
     moved_on = gc.Problem(loss, regularizer, [_moved_on(user) for user in data], nu)
     target = _centered(gc.solve(moved_on).rho)  # as every optimum is, this one up to the tolerance
@@ -203,11 +203,11 @@ def _attack(folder: Path, nu: float, extra: int = 0) -> tuple[gc.Problem, gc.Poi
     return honest, attack, time.perf_counter() - began
 
 
-def mnist_attack(folder: Path) -> Iterator[Row]:
+def mnist_attack() -> Iterator[Row]:
     """Poison, and solve the poisoned problem without being told what was predicted."""
     for nu, extra in itertools.product(NUS, SOLVED):
         try:
-            honest, attack, poison_seconds = _attack(folder, nu, extra)
+            honest, attack, poison_seconds = _attack(nu, extra)
         except gc.GplConvexError as error:
             yield nu, extra, str(error)
             continue
@@ -238,9 +238,9 @@ def mnist_attack(folder: Path) -> Iterator[Row]:
         del honest, attack, solution
 
 
-def smaller_inputs(folder: Path) -> Iterator[Row]:
+def smaller_inputs() -> Iterator[Row]:
     """More points than the fewest."""
-    honest, attack, _ = _attack(folder, HEADLINE_NU)
+    honest, attack, _ = _attack(HEADLINE_NU)
     for extra in EXTRA:
         yield extra, *_realized(honest.loss, attack.theta, attack.data_gradient, extra)
 

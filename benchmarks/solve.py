@@ -1,8 +1,8 @@
 """The native solver beside other tools, on one machine in one run; everything judged by `certify`.
 
-Run ``python benchmarks/solve.py MNIST_FOLDER --out benchmarks/solve.md`` (about 25 minutes on two
-cores); the folder holds the four ``.gz`` files of MNIST. PyTorch, scikit-learn and cvxpy take part if
-they are installed. Times are those of the tool alone; the native solver's include its certificate.
+Run ``python benchmarks/solve.py --out benchmarks/solve.md`` (about 25 minutes on two cores; MNIST is
+fetched, or read from below the folder ``GPLCONVEX_DATA``). PyTorch, scikit-learn and cvxpy take part
+if they are installed. Times are those of the tool alone; the native solver's include its certificate.
 
 A pass over the data is one product X theta and one product of X transposed. Relative gradients are
 |grad F| over that at 0. Gaps and distances are what `certify` proves of the point that a tool returned:
@@ -17,16 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from machine import peak_memory
-from mnist import mnist
 from peers import Outcome, best_cvxpy_solver, joint_lbfgs, pooled_scikit_learn, published_protocol
 from tables import Row, Tables
 
 import gplconvex as gc
+from gplconvex.datasets import mnist
 
 HEADLINE_TOL = 1e-12
 """So that rho is certified within 1e-6 (1 + |rho|), the root of it."""
@@ -38,8 +37,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def main() -> None:
     """Write the tables."""
-    page = Tables("Solving", __doc__, ["mnist"])
-    arguments, table = page.arguments, page.table
+    table = Tables("Solving", __doc__).table
     beside = (
         "tool | seconds | ratio | passes | F / F* - 1 | relative gradient | certified relative gap | "
         "certified distance / (1 + rho)"
@@ -47,22 +45,22 @@ def main() -> None:
     table(
         "MNIST: 10 users of 6000 images, softmax with intercept, squared l2 with lam = 1, nu = 0.01",
         beside,
-        headline(arguments.mnist),
+        headline(),
     )
     table(
         "The same images sorted by label: hardly a user has more than two digits",
         beside,
-        headline(arguments.mnist, sorted_by_label=True),
+        headline(sorted_by_label=True),
     )
     table(
         "The same with hard consensus: one model of the pooled data",
         beside,
-        pooled(arguments.mnist),
+        pooled(),
     )
     table(
         "MNIST, other settings (status OPTIMAL: relative gap at most 1e-9)",
         "setting | seconds | passes | certified relative gap | certified distance / (1 + rho) | status",
-        settings(arguments.mnist),
+        settings(),
     )
     table(
         "Least squares at full size",
@@ -85,13 +83,9 @@ def main() -> None:
 
 
 def _problem(
-    folder: Path,
-    regularizer: gc.Regularizer,
-    nu: float = 0.01,
-    *,
-    sorted_by_label: bool = False,
+    regularizer: gc.Regularizer, nu: float = 0.01, *, sorted_by_label: bool = False
 ) -> gc.Problem:
-    data = mnist(folder, sorted_by_label=sorted_by_label)
+    data = mnist().deal(10, 6000, sorted_by_label=sorted_by_label)
     return gc.Problem(gc.Softmax(10, intercept=True), regularizer, data, nu)
 
 
@@ -144,9 +138,9 @@ def _gradient(problem: gc.Problem, rho: FloatArray, thetas: list[FloatArray]) ->
     return float(np.hypot(np.linalg.norm(reports.sum(axis=0)), np.linalg.norm(slopes - reports)))
 
 
-def headline(folder: Path, *, sorted_by_label: bool = False) -> Iterator[Row]:
+def headline(*, sorted_by_label: bool = False) -> Iterator[Row]:
     """Beside the published protocol, tuned as well, and L-BFGS on all models."""
-    problem = _problem(folder, gc.SquaredL2(1.0), sorted_by_label=sorted_by_label)
+    problem = _problem(gc.SquaredL2(1.0), sorted_by_label=sorted_by_label)
     rows = _beside(
         problem,
         [
@@ -173,9 +167,9 @@ def headline(folder: Path, *, sorted_by_label: bool = False) -> Iterator[Row]:
             )
 
 
-def pooled(folder: Path) -> Iterator[Row]:
+def pooled() -> Iterator[Row]:
     """Beside scikit-learn, which solves this case only."""
-    problem = _problem(folder, gc.HardConsensus())
+    problem = _problem(gc.HardConsensus())
     yield from _beside(
         problem,
         [
@@ -188,7 +182,7 @@ def pooled(folder: Path) -> Iterator[Row]:
     )
 
 
-def settings(folder: Path) -> Iterator[Row]:
+def settings() -> Iterator[Row]:
     """Other users, ridges and regularizers; and a warm start after one user's data changed."""
 
     def row(name: str, problem: gc.Problem, tol: float = 1e-9, **options: object) -> Row:
@@ -206,7 +200,7 @@ def settings(folder: Path) -> Iterator[Row]:
 
     last: list[gc.Solution] = [None]  # type: ignore[list-item]
     squared = gc.SquaredL2(1.0)
-    yield row("squared l2", _problem(folder, squared))
+    yield row("squared l2", _problem(squared))
     cold = last[0]
     data = list(cold.problem.datasets)
     rng = np.random.default_rng(0)
@@ -222,10 +216,10 @@ def settings(folder: Path) -> Iterator[Row]:
     yield row("one user leaves, started from the optimum before", changed, start=cold)
     del data, changed, cold
     last[0] = None  # type: ignore[call-overload]
-    yield row("l2", _problem(folder, gc.L2(1.0)))
-    yield row("smooth l2, delta = 1", _problem(folder, gc.SmoothL2(1.0, 1.0)))
-    yield row("nu = 1e-4", _problem(folder, squared, 1e-4))
-    yield row("nu = 1e-6, at most 3 minutes", _problem(folder, squared, 1e-6), time_limit=180.0)
+    yield row("l2", _problem(gc.L2(1.0)))
+    yield row("smooth l2, delta = 1", _problem(gc.SmoothL2(1.0, 1.0)))
+    yield row("nu = 1e-4", _problem(squared, 1e-4))
+    yield row("nu = 1e-6, at most 3 minutes", _problem(squared, 1e-6), time_limit=180.0)
 
 
 # -- least squares -----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from gplconvex.equivalence import (
 )
 from gplconvex.errors import (
     CertificateError,
+    DownloadError,
     EngineError,
     GplConvexError,
     InvalidInputError,
@@ -87,6 +88,7 @@ __all__ = [
     "CostMap",
     "Dataset",
     "Domain",
+    "DownloadError",
     "EngineError",
     "Envelope",
     "Gauge",

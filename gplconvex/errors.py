@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from gplconvex._types import FloatArray
     from gplconvex.certificates import Certificate, Check
@@ -23,7 +24,8 @@ class GplConvexError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without ``__init__``, whose keywords Python would forget: workers send errors."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        state = {"args": self.args, **self.__dict__}  # an OSError forgets what `__new__` is given
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 class InvalidInputError(GplConvexError, ValueError):
@@ -130,3 +132,17 @@ class EngineError(GplConvexError):
 
 class MissingDependencyError(GplConvexError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+class DownloadError(GplConvexError, OSError):
+    """Published data are not in the cache, and could not be fetched into it.
+
+    Attributes
+    ----------
+    path : Path
+        Where the file would lie.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path

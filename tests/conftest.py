@@ -1,11 +1,17 @@
 """Settings that every test shares."""
 
 import os
+from pathlib import Path
 
 from hypothesis import settings
 
 # Figures are drawn into files: no test needs, or may wait for, a screen.
 os.environ["MPLBACKEND"] = "Agg"
+
+# Data that a user would fetch; tests of what is neither here nor named by the caller are skipped.
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+if SHARED_DATA.is_dir():
+    os.environ.setdefault("GPLCONVEX_DATA", str(SHARED_DATA))
 
 # "dev" looks for something new at each run; "ci" looks longer, and at the same examples each time.
 # A deadline would only measure how busy the machine is.

@@ -7,8 +7,12 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from gplconvex import datasets
-from gplconvex.datasets import heart_disease, heart_disease_regression
+from gplconvex.datasets.heart import (
+    _filled_in,
+    _read,
+    heart_disease,
+    heart_disease_regression,
+)
 from gplconvex.errors import InvalidInputError
 
 HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "Long Beach")
@@ -130,7 +134,7 @@ def test_the_regression_holds_the_same_patients():
     heart, regression = heart_disease(), heart_disease_regression()
     rate = heart.features.index("maximum heart rate")
     for both, alone, patients in zip(
-        heart.datasets, regression.datasets, datasets._read().values(), strict=True
+        heart.datasets, regression.datasets, _read().values(), strict=True
     ):
         measured = [patient["max_heart_rate"] != "" for patient in patients]
         raw = heart.to_raw(both.x)[measured]
@@ -156,12 +160,10 @@ def test_the_regression_holds_the_same_patients():
     ],
 )
 def test_what_was_filled_in_is_what_the_documentation_says(column, missing, stand_in):
-    for patients, n_missing, value in zip(
-        datasets._read().values(), missing, stand_in, strict=True
-    ):
+    for patients, n_missing, value in zip(_read().values(), missing, stand_in, strict=True):
         filled = [
             after[column]
-            for before, after in zip(patients, datasets._filled_in(patients), strict=True)
+            for before, after in zip(patients, _filled_in(patients), strict=True)
             if before[column] == ""
         ]
         assert len(filled) == n_missing
@@ -171,15 +173,15 @@ def test_what_was_filled_in_is_what_the_documentation_says(column, missing, stan
 
 
 def test_known_values_are_never_changed():
-    for patients in datasets._read().values():
-        for before, after in zip(patients, datasets._filled_in(patients), strict=True):
+    for patients in _read().values():
+        for before, after in zip(patients, _filled_in(patients), strict=True):
             assert before.keys() == after.keys()
             assert all(after[c] == before[c] for c in before if before[c] != "")
             assert "" not in after.values()
 
 
 def test_patients_touched_by_filling_in():
-    touched = [sum("" in p.values() for p in patients) for patients in datasets._read().values()]
+    touched = [sum("" in p.values() for p in patients) for patients in _read().values()]
     assert touched == [0, 2, 7, 60]
 
 
@@ -189,8 +191,7 @@ def test_peculiarities_that_stay():
     raw = [heart.to_raw(data.x) for data in heart.datasets]
     assert [int((x[:, st] < -1e-9).sum()) for x in raw] == [0, 0, 11, 1]
     equal_rows = [
-        len(patients) - len({tuple(p.values()) for p in patients})
-        for patients in datasets._read().values()
+        len(patients) - len({tuple(p.values()) for p in patients}) for patients in _read().values()
     ]
     assert equal_rows == [0, 1, 0, 1]
 

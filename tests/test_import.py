@@ -19,6 +19,7 @@ HEAVY = (
     "hypothesis",
     "matplotlib",
     "mpmath",
+    "pooch",
     "pandas",
     "pytest",
     "rich",
