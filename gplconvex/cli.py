@@ -5,10 +5,11 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from gplconvex import __version__
 from gplconvex.data import Dataset
@@ -23,6 +24,7 @@ from gplconvex.solvers import Solution, Status, solve
 if TYPE_CHECKING:
     import typer
     from matplotlib.figure import Figure
+    from rich.progress import Progress, TaskID
 
 
 RESULTS = (
@@ -167,7 +169,89 @@ def application() -> "typer.Typer":
         if solution.status is not Status.OPTIMAL:
             raise typer.Exit(1)
 
+    @app.command("figures")
+    def figures_command(
+        names: Annotated[
+            list[str] | None, typer.Argument(help="Which experiments; default, all of them.")
+        ] = None,
+        out: Annotated[
+            Path, typer.Option("--out", file_okay=False, help="Folder for results and pictures.")
+        ] = Path("figures"),
+        full: Annotated[
+            bool,
+            typer.Option(
+                "--full/--quick",
+                help="On MNIST, which takes most of an hour; or on small digits, two minutes.",
+            ),
+        ] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Start anew; default, go on where it was.")
+        ] = False,
+    ) -> None:
+        """Run the published experiments again, beside what is true at the certified optimum.
+
+        Of each experiment a result (npz) and a picture (png, pdf) are left in the folder. What is
+        there already is not computed again: killed at any point, the same command goes on.
+        """
+        figures(names or [], out, size="full" if full else "quick", overwrite=overwrite)
+
     return app
+
+
+def figures(
+    names: Sequence[str], out: Path, *, size: Literal["quick", "full"], overwrite: bool = False
+) -> None:
+    """Run experiments and draw them, with a bar for each; see `gplconvex.experiments.catalog`.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown name, or a folder with results of another size or version.
+    MissingDependencyError
+        If a library of the extra ``figures`` is not installed.
+    """
+    _require("rich", "matplotlib", extra="figures")
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gplconvex import plots
+    from gplconvex.experiments.catalog import EXPERIMENTS, forget, result_of
+
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown:
+        raise InvalidInputError(
+            f"experiments are {', '.join(EXPERIMENTS)}; got {', '.join(unknown)}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    for name in names or EXPERIMENTS:
+        if overwrite:
+            forget(name, out)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(name, total=1.0)
+            result = result_of(
+                name,
+                size,
+                out,
+                on_step=partial(_next_step, bar, task, name),
+                on_progress=partial(_go_on, bar, task),
+            )
+            figure = getattr(plots, name)(result)
+            for suffix in ("png", "pdf"):
+                path = out / f"{name}.{suffix}"
+                if overwrite or not path.exists():
+                    write_bytes(path, _image(figure, path.name), overwrite=overwrite)
+        console.print(f"{name}: {EXPERIMENTS[name].title}", markup=False, soft_wrap=True)
+        console.print(f"  {out / name}.npz, .png, .pdf", markup=False, soft_wrap=True)
+
+
+def _next_step(bar: "Progress", task: "TaskID", name: str, step: str) -> None:
+    bar.update(task, description=f"{name}: {step}", completed=0.0)
+
+
+def _go_on(bar: "Progress", task: "TaskID", share: float) -> None:
+    bar.update(task, completed=share)
 
 
 def _problem(
@@ -311,13 +395,13 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _require(*libraries: str) -> None:
+def _require(*libraries: str, extra: str = "demo") -> None:
     for library in libraries:
         try:
             import_module(library)
         except ImportError as error:
             raise MissingDependencyError(
-                f'this command needs {library}: install it with pip install "gplconvex[demo]"'
+                f'this command needs {library}: install it with pip install "gplconvex[{extra}]"'
             ) from error
 
 

@@ -5,6 +5,7 @@ from gplconvex.plots.hospitals import reversal
 from gplconvex.plots.impossibility import impossibility
 from gplconvex.plots.pac import local_pac
 from gplconvex.plots.traces import distances, reports, rules, trajectories
+from gplconvex.plots.transient import transient
 
 __all__ = [
     "cost_map",
@@ -15,4 +16,5 @@ __all__ = [
     "reversal",
     "rules",
     "trajectories",
+    "transient",
 ]
