@@ -11,6 +11,7 @@ each user alone is a problem for `solve`: with hard consensus its one model mini
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from gplconvex._types import FloatArray, IntArray
 from gplconvex.envelope import envelopes
 from gplconvex.local_losses import LocalLosses
+from gplconvex.parallel import at_most, map_on_cores
 from gplconvex.participants import ModelAttack
 from gplconvex.problem import Problem
 from gplconvex.regularizers import HardConsensus, norm
@@ -63,18 +65,21 @@ def replies_by_solving(
     if isinstance(regularizer, HardConsensus):
         return Replies(anchors, losses.gradient(anchors))
     frozen = ModelAttack(rho, regularizer)
-    theta = np.stack(
-        [
-            solve(
-                Problem(problem.loss, HardConsensus(), [problem.datasets[n]], problem.nu[[n]]),
+
+    def reply(of: tuple[np.int64, FloatArray]) -> FloatArray:
+        n, start = of
+        own = Problem(problem.loss, HardConsensus(), [problem.datasets[n]], problem.nu[[n]])
+        with at_most(1) if len(users) > 1 else nullcontext():
+            found = solve(
+                own,
                 method="lbfgs",
                 tol=REPLY_TOL,
                 start=start.reshape(problem.shape),
                 attacker=frozen,
-            ).rho.ravel()
-            for n, start in zip(users, starts, strict=True)
-        ]
-    )
+            )
+        return found.rho.ravel()
+
+    theta = np.stack(map_on_cores(reply, zip(users, starts, strict=True), losses.size))
     if problem.loss.has_gauge and norm(rho.sum(axis=1)) <= gamma(rho.size) * norm(rho):
         # What adding one number to all classes changes is 0 in the reply as it is in rho.
         models = theta.reshape(-1, *problem.shape)
