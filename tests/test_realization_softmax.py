@@ -121,19 +121,11 @@ def wanted(
 # -- any gradient ------------------------------------------------------------------------------------
 
 
-MODERATE = 1e6
-"""Product of the norms of model and gradient up to which float64 held what was promised in 1560 draws;
-of 82 draws beyond, 3 took more points."""
-
-
 def check_any(loss: gc.Softmax, theta: np.ndarray, h: np.ndarray) -> None:
-    moderate = np.linalg.norm(theta) * np.linalg.norm(h) <= MODERATE
-    if len(theta) >= loss.n_classes and not loss.intercept and moderate:
+    if len(theta) - loss.intercept >= loss.n_classes:
         promised(loss, theta, h)
         return
-    # An intercept's row that leaves next to no room needs inputs that float64 may not hold, and so do
-    # large gradients at steep models, where a unit in the last place of an input moves logits; and few
-    # features may not be able to make a class likely at all. Then a note or an error says so.
+    # Few features may not be able to make a class likely at all. Then a note or an error says so.
     with contextlib.suppress(gc.UnrealizableGradientError):
         check(loss, theta, h)
 

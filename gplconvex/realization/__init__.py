@@ -217,8 +217,8 @@ def realize_gradient(
     can lower :math:`\theta^\top` gradient by at most kappa. For softmax the lower bound is
     :math:`\max(\mathrm{rank}\,H, \lceil -\langle\Theta, H\rangle/\kappa_K\rceil)`,
     :math:`\kappa_K = W((K-1)/e)`, more if the intercept's row demands more; if the centered coefficients
-    have rank K - 1, at most 2 K + 2 points more are shipped (where the intercept's row leaves no room,
-    float64 may want a few more: then ``note`` says so). Labels are classes, but for coefficients of
+    have rank K - 1, at most 2 K + 2 points more are shipped (2 K are proved to exist; should float64
+    want more, ``note`` says so). Labels are classes, but for coefficients of
     lower rank, where they may have to be distributions; the bound holds for those as well.
 
     Examples

@@ -30,8 +30,8 @@ from scipy.special import logsumexp, wrightomega
 
 from gplconvex._types import FloatArray
 
-LARGEST_KAPPA = 600.0
-"""Least probabilities stay above exp(-700), within the range of float64."""
+LARGEST_KAPPA = 1e6
+"""Up to where the best multiplier is looked for: residuals that leave one point in 1e6 as room."""
 
 
 def kappas(tau: FloatArray) -> FloatArray:

@@ -3,14 +3,14 @@ r"""Softmax regression, inputs unbounded: nearly as few points as a bound demand
 The lower bounds are the rank of H and what K-class points can pay
 (`gplconvex.realization.multiclass_bound`). Points that attain the bound do not exist in general;
 constructions (`designs`) start a solver of the equations (`system`), for as few points as it solves them
-for, and the result is polished in exact arithmetic. They need at most 2 K + 2 points more than the bound
-if the centered coefficients have rank K - 1, but where the intercept's row of H leaves no room.
+for, and the result is polished in exact arithmetic. If the centered coefficients have rank K - 1, one of
+them (`pairs`) needs at most 2 K points besides the bound, whatever is wanted, and rounding is left 2.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import softmax
@@ -32,7 +32,8 @@ from gplconvex.realization.lower_bound import (
 )
 from gplconvex.realization.multiclass_bound import cheapest, fewest
 from gplconvex.realization.result import Realization, ship
-from gplconvex.realization.softmax.designs import one_sided, pairs, singles
+from gplconvex.realization.softmax.designs import one_sided, singles
+from gplconvex.realization.softmax.pairs import pairs
 from gplconvex.realization.softmax.program import program
 from gplconvex.realization.softmax.system import Points, System
 from gplconvex.regularizers import norm
@@ -144,9 +145,11 @@ Found = tuple[Dataset, float]
 """A dataset and its relative residual."""
 
 
-def _finished(system: System, points: Points | None, nudge: bool = False) -> Found | None:
+def _finished(
+    system: System, points: Points | None, nudge: bool = False, ties: bool = False
+) -> Found | None:
     """Return the polished dataset of points that solve the system, if it is exact enough."""
-    x = None if points is None else system.inputs(points)
+    x = None if points is None else system.inputs(points, ties)
     if points is None or x is None or not np.isfinite(x).all():
         return None
     found = _polished(system, Dataset(x, points.labels, points.counts.astype(np.int64)), nudge)
@@ -202,10 +205,8 @@ def _fewest(system: System, bound: int) -> Found | None:
     if system.rank == n - 1:
         most = bound + 2 * n + 2
         best = _first(system, one_sided, bound, best[0].n_points if best else most + 1) or best
-        if not best or best[0].n_points > bound + 2 * n:
-            fewer = range(bound + 1, best[0].n_points if best else most + 1)
-            best = _next(system, pairs, fewer) or best
-        best = best or _first(system, pairs, bound, 2 * most)
+        ceiling = best[0].n_points if best else 2 * most
+        best = _first(system, pairs, max(bound + 1, 2 * n), ceiling) or best
     return best or _finished(system, program(system), nudge=True)
 
 
@@ -250,14 +251,10 @@ def _first(system: System, design: Design, bound: int, ceiling: int) -> Found | 
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if design(system, middle) is None else (low, middle)
-    return _next(system, design, range(high, min(high + TRIES, ceiling)))
-
-
-def _next(system: System, design: Design, numbers: Iterable[int]) -> Found | None:
-    """Return the first of these numbers of points that a construction leads to."""
-    for k in numbers:
+    for k in range(high, min(high + TRIES, ceiling)):
         start = design(system, k)
-        found = _finished(system, None if start is None else system.solve(start), nudge=True)
+        points = None if start is None else system.solve(start)
+        found = _finished(system, points, nudge=True, ties=design is pairs)
         if found:
             return found
     return None

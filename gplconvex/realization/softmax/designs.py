@@ -10,9 +10,7 @@ price that it pays :math:`\kappa'`, what a point of K - 1 classes pays, instead 
 each j the K - 1 vectors :math:`e_y - \pi'` are positively dependent, so K - 2 correctors reach any row;
 K (K - 2) of them reach any A, and cost :math:`K (K - 2) (1 - \kappa'/\kappa) \approx K/\log K` points.
 
-*Pairs*: two points with opposite labels at a tie of two classes c, y far above the others; together they
-add any matrix :math:`w (e_c - e_y)^\top` with :math:`w_c = w_y`. Those of a cycle of all classes reach
-every matrix of trace 0: 2K points, whatever is wanted.
+The third construction, with pairs in place of correctors, is in `pairs`.
 """
 
 from __future__ import annotations
@@ -56,17 +54,16 @@ def dearest(tau: FloatArray, label: int) -> FloatArray:
 
 
 def bulk(
-    system: System, k: int, trace: float | None, h0: FloatArray | None, a: FloatArray
+    system: System, k: int, trace: float, h0: FloatArray | None, a: FloatArray
 ) -> tuple[Points, Cheapest] | None:
     r"""Return k points that pay ``trace`` and have residuals that sum to ``h0``; None if k are too few.
 
     Their logits are :math:`\tau + s (1 + \kappa_y) e_y` with :math:`s \le 1` such that they pay no more
-    than wanted; about s = 1/2 if ``trace`` is None and another point makes up for it. Without intercept
-    the labels are free, and chosen so that A lacks little.
+    than wanted. Without intercept the labels are free, and chosen so that A lacks little.
     """
     n = system.n_classes
     best = cheapest(k, n, h0)
-    if trace is not None and best.value > trace:
+    if best.value > trace:
         return None
     if h0 is not None:  # a label takes off less than 1 a copy
         needed = np.where(h0 < 0.0, np.floor(-h0) + 1.0, 0.0)
@@ -78,7 +75,7 @@ def bulk(
     elif k < n:
         counts = (np.arange(n) < k).astype(float)
     else:  # each label at least once: such points can later put right what rounding spoils
-        counts = 1.0 + apportion(_mix(system, a, k), k - n)
+        counts = 1.0 + apportion(mix(system, a, k), k - n)
     labels = np.flatnonzero(counts)
     counts = counts[labels]
     peaks = np.stack([dearest(best.tau, y) - best.tau for y in labels.tolist()])
@@ -93,16 +90,11 @@ def bulk(
     def shrunk(s: float) -> Points:
         return system.points(counts, labels.astype(float), best.tau + s * peaks)
 
-    def excess(s: float, wanted: float) -> float:
-        return pay(system, shrunk(s)) - wanted
+    def excess(s: float) -> float:
+        return pay(system, shrunk(s)) - trace
 
-    if trace is None:
-        points = shrunk(0.5 if h0 is None else 1.0)
-    else:
-        whole, none = excess(1.0, trace) >= 0.0, excess(-FAR, trace) <= 0.0
-        points = shrunk(
-            1.0 if whole else -FAR if none else float(brentq(excess, -FAR, 1.0, args=(trace,)))
-        )
+    whole, none = excess(1.0) >= 0.0, excess(-FAR) <= 0.0
+    points = shrunk(1.0 if whole else -FAR if none else float(brentq(excess, -FAR, 1.0)))
     if h0 is None:
         return points, best
     # The row of the intercept, and the trace: up to K equations.
@@ -111,12 +103,9 @@ def bulk(
     by_row = np.eye(len(system.target))[first.size :]
     goal = system.sums(points)
     goal[first.size :] = h0 @ system.basis
-    if trace is None:
-        settled = system.solve(points, goal, by_row)
-    else:
-        goal[: first.size] += first * ((trace - by_trace @ goal) / float(first @ first))
-        size = 1.0 + np.abs(best.tau).max() + best.kappa
-        settled = system.solve(points, goal, np.vstack([by_trace / size, by_row]))
+    goal[: first.size] += first * ((trace - by_trace @ goal) / float(first @ first))
+    size = 1.0 + np.abs(best.tau).max() + best.kappa
+    settled = system.solve(points, goal, np.vstack([by_trace / size, by_row]))
     return None if settled is None else (settled, best)
 
 
@@ -126,7 +115,7 @@ def pay(system: System, points: Points) -> float:
     return float(points.counts @ np.sum(z * q, axis=1))
 
 
-def _mix(system: System, a: FloatArray, k: int) -> FloatArray:
+def mix(system: System, a: FloatArray, k: int) -> FloatArray:
     r"""Return numbers of labels, summing to k, for which the rows of A lack least.
 
     Adding one vector c, :math:`c^\top 1 = 0`, to all rows changes nothing (the gauge of the logits);
@@ -211,7 +200,7 @@ def one_sided(system: System, k: int, reach: float = math.inf) -> Points | None:
     copies = np.array([number for number, _ in chosen.values()], dtype=float)
     if not same and int(copies.sum()) + points.total != k:
         return None
-    return _joined(points, system.points(copies, labels, np.stack(rows)))
+    return joined(points, system.points(copies, labels, np.stack(rows)))
 
 
 def _corrector(tau: FloatArray, j: int, y: int) -> tuple[FloatArray, FloatArray]:
@@ -249,51 +238,8 @@ def _correctors(
     return chosen
 
 
-def pairs(system: System, k: int) -> Points | None:
-    """Return bulk, one point for a large positive trace, and a pair for every edge of a cycle."""
-    n = system.n_classes
-    everything = system.matrix(system.target)
-    n_bulk = k - 2 * n
-    if n_bulk < n:
-        return None
-    # What the bulk does not easily pay one point with z = t (e_c - e_y), q = e_c - e_y does.
-    h0 = system.h0
-    c, y = (0, 1) if h0 is None else (int(np.argmax(h0)), int(np.argmin(h0)))
-    edge = np.eye(n)[c] - np.eye(n)[y]
-    rest = None if h0 is None else h0 - edge
-    least = cheapest(n_bulk - 1, n, rest)
-    spare = system.trace > least.value + 2.0 * least.kappa + 3.0 * n
-    found = (
-        bulk(system, n_bulk - 1, None, rest, everything)
-        if spare
-        else bulk(system, n_bulk, system.trace, h0, everything)
-    )
-    if found is None:
-        return None
-    points = found[0]
-    if spare:
-        z = 0.5 * (system.trace - pay(system, points)) * edge[None, :]
-        points = _joined(points, system.points(np.ones(1), np.array([float(y)]), z))
-    lacking = everything - system.matrix(system.sums(points))
-    lacking -= np.trace(lacking) / (n - 1) * (np.eye(n) - 1.0 / n)
-    # Edge k joins the classes k and k + 1; columns are differences: w_k = w_{k-1} + column k.
-    w = np.cumsum(lacking, axis=1).T
-    steps = w[np.arange(n - 1), np.arange(n - 1)] - w[np.arange(n - 1), np.arange(1, n)]
-    w = w + np.concatenate([[0.0], np.cumsum(steps)])
-    labels, logits = [], []
-    for c in range(n):
-        y = (c + 1) % n
-        tie = w[c] - 0.5 * (w[c, c] + w[c, y])
-        tie[[c, y]] = 0.0
-        below = np.full(n, -(np.abs(tie).max() + FAR))
-        below[[c, y]] = 0.0
-        labels += [y, c]
-        logits += [below + tie, below - tie]
-    far = system.points(np.ones(2 * n), np.array(labels, dtype=float), np.stack(logits))
-    return _joined(points, far)
-
-
-def _joined(first: Points, second: Points) -> Points:
+def joined(first: Points, second: Points) -> Points:
+    """Return the points of both."""
     return Points(
         np.concatenate([first.counts, second.counts]),
         np.concatenate([first.labels, second.labels]),

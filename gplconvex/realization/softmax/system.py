@@ -9,8 +9,9 @@ if
           \sum_i c_i\,q_i^\top = h_0 \ \text{(with an intercept)}, \qquad
           \sum_i c_i\,u_i q_i^\top = (I - U U^\top) H,
 
-and the last has the solution of least norm :math:`u_i = (I - U U^\top) H M^+ q_i`,
-:math:`M = \sum_i c_i q_i q_i^\top`, if the residuals span the rows of its right side. The first two are
+and the last has the solution :math:`u_i = (I - U U^\top) H M^+ s_i q_i`,
+:math:`M = \sum_i c_i s_i q_i q_i^\top`, with any shares :math:`s_i > 0`, of least norm where they are
+equal, if the residuals span the rows of its right side. The first two are
 a nonlinear system for the :math:`\zeta_i`, whose size does not depend on the number of features.
 Vectors that sum to 0, as residuals do, have K - 1 coordinates in an orthonormal basis B.
 """
@@ -216,15 +217,26 @@ class System:
 
     # -- inputs ------------------------------------------------------------------------------------
 
-    def inputs(self, points: Points) -> FloatArray | None:
-        """Return the smallest inputs, shape (G, d); None if the residuals do not span what they must."""
+    def inputs(self, points: Points, ties: bool = False) -> FloatArray | None:
+        """Return small inputs, shape (G, d); None if the residuals do not span what they must.
+
+        The smallest, or with ``ties`` those whose parts across are with points at a tie of two classes,
+        or sure of one: their rounding moves logits, by 2^-53 times the sizes of model and gradient,
+        and all but one difference of logits does not matter to these points.
+        """
         across = self.features - self.u @ (self.u.T @ self.features)
         x: FloatArray = (points.zeta / self.s) @ self.u.T
         if norm(across) <= UNIT * math.sqrt(across.size) * norm(self.h):
             return x
-        q = self.residuals(points)[1] @ self.basis
-        inverse = np.linalg.pinv(q.T @ (points.counts[:, None] * q), hermitian=True)
-        u = q @ inverse @ (across @ self.basis).T
+        p, q = self.residuals(points)
+        q = q @ self.basis
+        share = np.ones_like(q)
+        if ties:
+            covariance = p[:, :, None] * (np.eye(self.n_classes) - p[:, None, :])
+            matters = np.linalg.eigvalsh(covariance)[:, -2:-1]
+            share /= 1.0 + self.s[0] * norm(self.h) * matters
+        inverse = np.linalg.pinv(q.T @ (points.counts[:, None] * share * q), hermitian=True)
+        u = share * q @ inverse @ (across @ self.basis).T
         missed = across @ self.basis - u.T @ (points.counts[:, None] * q)
         if norm(missed) > SOLVED * norm(self.h):
             return None
