@@ -109,14 +109,36 @@ class Stack:
 
         The Gram matrix of a loss of constant curvature is computed once.
         """
-        ridge = 2.0 * self.nu[:, None, None] * np.eye(thetas.shape[1])
         if self._constant:
-            return self.least_gram + ridge
-        return ridge + self._gram(
-            lambda x, y, counts: self._scaled(
-                self.loss.curvature(self._predictor(x, thetas), y), counts
-            )
-        )
+            return self._plus_ridge(self.least_gram)
+
+        def weights(x: Inputs, y: FloatArray, counts: FloatArray) -> FloatArray:
+            return self._scaled(self.loss.curvature(self._predictor(x, thetas), y), counts)
+
+        return self._plus_ridge(self._gram(weights))
+
+    @_OVERFLOW_IS_INFINITE
+    def expansion(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return `value`, `gradient` and `hessian`, for which predictors are computed once."""
+        values = self.nu * np.einsum("bp,bp->b", thetas, thetas)
+        gradients = 2.0 * self.nu[:, None] * thetas
+        grams: FloatArray | float = self.least_gram if self._constant else 0.0
+        for x, y, counts in self._blocks():
+            z = self._predictor(x, thetas)
+            values = values + self._scaled(self.loss.value(z, y), counts).sum(axis=1)
+            w = self._scaled(self.loss.residual(z, y), counts)
+            gradients = gradients + self._pullback(x, w)
+            if not self._constant:
+                weights = self._scaled(self.loss.curvature(z, y), counts)
+                grams = grams + self._weighted_gram(x, weights)
+        return np.where(np.isnan(values), math.inf, values), gradients, self._plus_ridge(grams)
+
+    def _plus_ridge(self, grams: FloatArray | float) -> FloatArray:
+        r"""Return Gram matrices plus :math:`2\nu I`."""
+        hessians = np.array(grams)
+        diagonals = np.einsum("bii->bi", hessians)
+        diagonals += 2.0 * self.nu[:, None]
+        return hessians
 
     # -- the same, where the predictors are known ----------------------------------------------------
 
@@ -351,11 +373,12 @@ class Stack:
         """Return the weighted Gram matrices, shape (B, p, p), or (B, d, d) for K numbers a point."""
         total: FloatArray | float = 0.0
         for block in self._blocks():
-            x, w = block[0], weights(*block)
-            total = total + (
-                self.loss.gram(x, w[0])[None] if is_sparse(x) else self.loss.gram(x, w)
-            )
+            total = total + self._weighted_gram(block[0], weights(*block))
         return np.asarray(total)
+
+    def _weighted_gram(self, x: Inputs, weights: FloatArray) -> FloatArray:
+        """Return the weighted Gram matrices of a few rows."""
+        return self.loss.gram(x, weights[0])[None] if is_sparse(x) else self.loss.gram(x, weights)
 
     def _predictor(self, x: Inputs, thetas: RealArray) -> RealArray:
         """Return the predictors, shape (B, m) or (B, m, K)."""
@@ -435,6 +458,12 @@ class LocalLosses:
     def hessian(self, thetas: FloatArray) -> FloatArray:
         r"""Return every :math:`\nabla^2 L_n(\theta_n)`, shape (N, p, p)."""
         return self._gather(self._each(lambda stack: stack.hessian(thetas[stack.users])))
+
+    def expansion(self, thetas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return `value`, `gradient` and `hessian`: one pass, for which predictors are computed once."""
+        parts = self._each(lambda stack: stack.expansion(thetas[stack.users]))
+        values, gradients, hessians = (self._gather(part) for part in zip(*parts, strict=True))
+        return values, gradients, hessians
 
     def predictors(self, thetas: FloatArray, *, single: bool = False) -> list[FloatArray]:
         """Return the predictors of all points, one array a stack: half a pass.

@@ -49,7 +49,7 @@ class Jet(Generic[Extra]):
     extra : object
         What else was computed on the way.
     floor : array, shape (B,), or 0
-        A gradient of at most this norm is nothing but rounding.
+        A gradient of at most this norm, in its units, is nothing but rounding.
     """
 
     value: FloatArray
@@ -66,7 +66,6 @@ def dense_jet(
     hessian: FloatArray,
     units: FloatArray,
     extra: Extra,
-    floor: FloatArray | float = 0.0,
 ) -> Jet[Extra]:
     """Return the jet of functions whose Hessians are matrices, shape (B, p, p)."""
     return Jet(
@@ -75,7 +74,6 @@ def dense_jet(
         units,
         lambda shift: -solve_positive(hessian, units, gradient[..., None], shift)[..., 0],
         extra,
-        floor,
     )
 
 
@@ -97,11 +95,14 @@ def solve_positive(
     features. NaN where A + s D is not positive definite beyond rounding.
     """
     p = matrices.shape[-1]
-    scale = np.sqrt(np.maximum(units, TINY))
-    scaled = matrices / scale[:, None, :] / scale[:, :, None] + shift * np.eye(p)
+    scale = 1.0 / np.sqrt(np.maximum(units, TINY))
+    scaled = matrices * (scale[:, :, None] * scale[:, None, :])
+    if shift > 0.0:
+        scaled = scaled + shift * np.eye(p)
     definite = np.square(_least_pivot(scaled)) > 4.0 * UNIT * p
-    scaled = np.where(definite[:, None, None], scaled, np.eye(p))
-    solved = np.linalg.solve(scaled, right / scale[:, :, None]) / scale[:, :, None]
+    if not definite.all():
+        scaled = np.where(definite[:, None, None], scaled, np.eye(p))
+    solved = np.linalg.solve(scaled, right * scale[:, :, None]) * scale[:, :, None]
     solved[~definite] = math.nan
     return solved
 
@@ -130,8 +131,9 @@ def minimize(
     (:math:`\varphi'(t) \le 0`, so that a convex f has decreased, even where rounding hides it),
     when the value decreases enough (Armijo), or when a slope
     :math:`|\varphi'(t)| \le |\varphi'(0)|/2` comes with a value that is equal up to rounding
-    (approximate Wolfe condition; W. Hager and H. Zhang, SIAM J. Optim. 16, 2005). Where the Hessian
-    is singular, or its step leads nowhere, the step with a shifted Hessian is tried.
+    (approximate Wolfe condition; W. Hager and H. Zhang, SIAM J. Optim. 16, 2005). A step that promises
+    less than the rounding of the value may instead halve the gradient. Where the Hessian is singular,
+    or its step leads nowhere, the step with a shifted Hessian is tried.
     The iteration of a function ends when the Newton decrement is below the rounding of the value, or
     the step below that of the point, and the step does not halve the gradient (in its units).
 
@@ -152,10 +154,11 @@ def minimize(
     if overflowing.any():
         point = np.where(overflowing[:, None], 0.0, start)
         jet = oracle(point)
-    best, best_size, best_jet = point, _scaled_size(jet), jet
+    size = _scaled_size(jet)
+    best, best_size, best_jet = point, size, jet
     iterations = 0
     while iterations < MAX_ITERATIONS:
-        done = done | (lengths(jet.gradient) <= jet.floor)
+        done = done | (size <= jet.floor)
         if done.all():
             break
         noise = 8.0 * UNIT * (np.abs(jet.value) + np.sqrt(np.abs(jet.value)) + UNIT)
@@ -163,7 +166,7 @@ def minimize(
         moved = length > 0.0
         if not moved.any():
             break
-        decrement = -np.sum(jet.gradient * step, axis=1)
+        decrement = -_dots(jet.gradient, step)
         negligible = np.all(np.abs(step) <= 4.0 * UNIT * np.abs(point), axis=1)
         settled = (decrement <= noise) | negligible
         point, jet = point + length[:, None] * step, new_jet
@@ -194,7 +197,7 @@ def _take_steps(
     new_jet = jet
     for shift in SHIFTS:
         step = jet.newton_step(shift)
-        slope = np.sum(jet.gradient * step, axis=1)
+        slope = _dots(jet.gradient, step)
         pending = wanted & np.isfinite(slope) & (slope < 0.0)
         steps = np.where(pending[:, None], step, steps)
         length[pending] = 1.0
@@ -203,13 +206,18 @@ def _take_steps(
         last = pending & (-slope <= noise)
         while pending.any():
             new_jet = oracle(point + length[:, None] * steps)
-            new_slope = np.sum(new_jet.gradient * steps, axis=1)
+            new_slope = _dots(new_jet.gradient, steps)
+            near = new_jet.value <= jet.value + 1e4 * noise
             accepted = np.isfinite(new_jet.value) & (
-                ((new_slope <= 0.0) & (new_jet.value <= jet.value + 1e4 * noise))
+                ((new_slope <= 0.0) & near)
                 | (new_jet.value <= jet.value + 1e-4 * length * slope)
                 | ((new_jet.value <= jet.value + noise) & (new_slope <= -0.5 * slope))
             )
+            if (last & ~accepted).any():
+                accepted = accepted | (last & near & _halves(new_jet, jet))
             wanted = wanted & ~(pending & accepted)
+            if not wanted.any():
+                return steps, length, new_jet
             pending = pending & ~accepted
             length[pending & last] = 0.0
             wanted, pending = wanted & ~(pending & last), pending & ~last
@@ -221,6 +229,16 @@ def _take_steps(
             return steps, length, new_jet
     length[wanted] = 0.0  # no step at all
     return steps, length, oracle(point + length[:, None] * steps)
+
+
+def _dots(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the scalar product of each pair, without BLAS: that starts threads for long vectors."""
+    return np.asarray(np.einsum("bp,bp->b", a, b))
+
+
+def _halves(new_jet: Jet[Extra], jet: Jet[Extra]) -> Mask:
+    """Return whether the gradients, in their units, are at most half as long."""
+    return np.asarray(_scaled_size(new_jet) <= 0.5 * _scaled_size(jet))
 
 
 def _scaled_size(jet: Jet[Extra]) -> FloatArray:
@@ -235,7 +253,7 @@ def _scaled_size(jet: Jet[Extra]) -> FloatArray:
 class Smooth(Generic[Extra]):
     """B smooth functions f at one point each: values (B,), gradients (B, p), Hessians (B, p, p).
 
-    ``units``, ``extra`` and ``floor`` as for a `Jet`.
+    ``units`` and ``extra`` as for a `Jet`.
     """
 
     value: FloatArray
@@ -243,7 +261,6 @@ class Smooth(Generic[Extra]):
     hessian: FloatArray
     units: FloatArray
     extra: Extra
-    floor: FloatArray | float = 0.0
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -252,7 +269,6 @@ def minimize_near(
     regularizer: Regularizer,
     anchor: FloatArray,
     start: FloatArray,
-    report: Callable[[FloatArray, Jet[Smooth[Extra]]], bool] = lambda point, jet: False,
 ) -> tuple[FloatArray, Smooth[Extra], int]:
     r"""Minimize :math:`f(\theta) + r(a - \theta)` for smooth convex f and anchors a, both (B, p).
 
@@ -273,7 +289,7 @@ def minimize_near(
         free = ~(lengths(at_anchor.gradient) <= regularizer.kink)
         if math.isinf(regularizer.kink) or not free.any():
             return anchor, at_anchor, 0
-        start = _start_below_kink(oracle, regularizer, anchor, at_anchor, start, free)
+        start = start_below_kink(oracle, regularizer, anchor, at_anchor, start, free)
         free = free & (start != anchor).any(axis=1)  # some minimizers round to the kink
     else:
         free = np.ones(len(anchor), dtype=bool)
@@ -289,14 +305,13 @@ def minimize_near(
             f.hessian + curvature,
             f.units + np.diagonal(curvature, axis1=1, axis2=2),
             f,
-            f.floor,
         )
 
-    found = minimize(total, start, free, report)
+    found = minimize(total, start, free)
     return found.point, found.jet.extra, found.iterations
 
 
-def _start_below_kink(
+def start_below_kink(
     oracle: Callable[[FloatArray], Smooth[Extra]],
     regularizer: Regularizer,
     anchor: FloatArray,

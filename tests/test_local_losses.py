@@ -40,6 +40,9 @@ def everything(losses, thetas):
     assert np.linalg.norm(there, axis=1).max() <= losses.pullback_size(jet.w) * (1 + 1e-12)
     gradients, bounds = losses.certified_gradient(thetas)
     assert (np.linalg.norm(losses.gradient(thetas) - gradients, axis=1) <= bounds + 1e-11).all()
+    singly = losses.value(thetas), losses.gradient(thetas), losses.hessian(thetas)
+    for together, each in zip(losses.expansion(thetas), singly, strict=True):
+        np.testing.assert_array_equal(together, each)
     return {
         "value": losses.value(thetas),
         "values along": jet.values,

@@ -79,7 +79,7 @@ def test_an_interrupt_before_the_first_iteration_returns_the_start(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(problem.local_losses), "hessian", interrupted)
+    monkeypatch.setattr(type(problem.local_losses), "expansion", interrupted)
     start = np.array([1.0, -2.0])
     solution = gc.solve(problem, start=start)
     assert solution.stopped == "interrupted"

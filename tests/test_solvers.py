@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gplconvex as gc
-from gplconvex.newton import Smooth, minimize_near
+from gplconvex.newton import Jet, Smooth, minimize, minimize_near
 from tests import strategies as cases
 
 REGULARIZERS = (gc.SquaredL2(0.7), gc.L2(1.5), gc.SmoothL2(1.5, 0.5), gc.HardConsensus())
@@ -157,6 +157,52 @@ def test_newton_needs_one_step_on_a_quadratic(regularizer):
     _, _, iterations = minimize_near(oracle, regularizer, rho, np.zeros((3, 3)))
     assert iterations <= 4
     assert gc.solve(problem).stats["iterations"] <= 4
+
+
+def test_a_step_that_promises_less_than_the_rounding_of_the_value_may_halve_the_gradient():
+    """Here the value rises by more than its rounding, and the step overshoots by a third."""
+
+    def oracle(points):
+        length = np.linalg.norm(points, axis=1)
+        value = np.where(length < 9e-6, 1e6 + 5e-9, 1e6)
+        return Jet(value, points, np.ones_like(points), lambda shift: -4.0 / 3.0 * points, None)
+
+    found = minimize(oracle, np.array([[1e-5, 0.0]]))
+    assert np.linalg.norm(found.point) < 1e-10
+
+
+# -- under l2 ----------------------------------------------------------------------------------------
+
+
+def pulls_at_consensus(loss, **sizes):
+    """How strongly each user pulls at the one model of all."""
+    consensus = gc.solve(example(loss, gc.HardConsensus(), **sizes))
+    slopes = [local.gradient(consensus.rho) for local in consensus.problem.locals]
+    return np.linalg.norm(np.reshape(slopes, (len(slopes), -1)), axis=1)
+
+
+@EVERY_LOSS
+def test_under_l2_those_are_tied_who_pull_by_less_than_lam(loss):
+    lam = float(np.median(pulls_at_consensus(loss, users=7)))
+    solution = gc.solve(example(loss, gc.L2(lam), users=7)).require_optimal()
+    assert solution.stats["passes"] <= 15
+    tied = [bool((theta == solution.rho).all()) for theta in solution.thetas]
+    assert 0 < sum(tied) < 7
+    for local, theta, together in zip(solution.problem.locals, solution.thetas, tied, strict=True):
+        report, u = local.gradient(theta), solution.rho - theta
+        if together:
+            assert np.linalg.norm(report) <= lam
+        else:
+            np.testing.assert_allclose(report, lam * u / np.linalg.norm(u), atol=1e-9)
+
+
+@pytest.mark.parametrize("off", [-1e-2, -1e-4, -1e-8, 0.0, 1e-8, 1e-4])
+@EVERY_LOSS
+def test_two_users_who_are_about_to_part(loss, off):
+    """Both pull alike, by about lam: rho may slide along the line from one to the other."""
+    lam = (1.0 + off) * float(pulls_at_consensus(loss, users=2).max())
+    solution = gc.solve(example(loss, gc.L2(lam), users=2)).require_optimal()
+    assert solution.stats["passes"] <= 40
 
 
 # -- metamorphic -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -118,16 +119,27 @@ def choose_duals(regularizer: Regularizer, users: Users, report: FloatArray) -> 
     from the sum is made up in one of three ways, whichever is cheapest.
     """
     natural = natural_duals(regularizer, users)
-    ways = [_absorb(regularizer, users, natural, report)]
+    missing, off = total_of(report, natural.vectors)
+    off += rounding_of(report) + math.fsum(natural.off)
+    ways = [_absorb(regularizer, users, natural, report, missing, off)]
     if regularizer.kink == regularizer.radius:  # r is lam |u|: its gradients lie on the sphere
-        ways += [
-            _turn(regularizer, users, natural, report),
-            _shrink(regularizer, users, natural, report),
-        ]
+        ways.append(_turn(regularizer, users, natural, missing, off))
+        enough = min((_total(way) for way in ways if _fits(way, regularizer)), default=math.inf)
+        if enough > off * math.fsum(lengths(users.u)):  # what the last way costs at least
+            ways.append(_shrink(regularizer, users, natural, report, missing, off))
     possible = [duals for duals in ways if duals is not None]
-    inside = [duals for duals in possible if duals.largest <= regularizer.radius]
+    inside = [duals for duals in possible if _fits(duals, regularizer)]
     none = Duals(np.full(len(users.mu), math.inf), 0.0, 0.0, 0.0)
-    return min(inside or possible or [none], key=lambda duals: math.fsum(duals.costs))
+    return min(inside or possible or [none], key=_total)
+
+
+def _fits(duals: Duals | None, regularizer: Regularizer) -> TypeGuard[Duals]:
+    """Return whether there are duals that all lie in the domain of the conjugate."""
+    return duals is not None and duals.largest <= regularizer.radius
+
+
+def _total(duals: Duals) -> float:
+    return math.fsum(duals.costs)
 
 
 @dataclass(frozen=True)
@@ -172,17 +184,15 @@ def natural_duals(regularizer: Regularizer, users: Users) -> Natural:
     )
 
 
-def _missing(natural: Natural, report: FloatArray) -> tuple[FloatArray, float]:
-    """Return the sum of the natural duals and the report, and a bound of its rounding error."""
-    total, off = total_of(report, natural.vectors)
-    return total, off + rounding_of(report) + math.fsum(natural.off)
-
-
 def _absorb(
-    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
+    regularizer: Regularizer,
+    users: Users,
+    natural: Natural,
+    report: FloatArray,
+    missing: FloatArray,
+    off: float,
 ) -> Duals | None:
     """Let users with curvature and room make up what is missing, in proportion to their mu."""
-    missing, off = _missing(natural, report)
     room = regularizer.radius * (1.0 - gamma(missing.size + 16)) - norm(missing) - off
     moves = (users.mu > 0.0) & (lengths(natural.vectors) < room)
     if not moves.any():
@@ -190,7 +200,8 @@ def _absorb(
     weights = np.where(moves, users.mu, 0.0)
     weights = weights / math.fsum(weights)
     vectors = natural.vectors - weights[:, None] * missing
-    spread = weights * (off + rounding_of(missing)) + roundings_of(vectors)
+    roundings = roundings_of(vectors)
+    spread = weights * (off + rounding_of(missing)) + roundings
     moved = regularizer.fenchel_young(users.u, vectors, spread) + users.cost_of(vectors, spread)
     sizes = np.where(moves, lengths(vectors) + spread, natural.sizes)
     rest, rest_off = total_of(report, vectors)
@@ -198,12 +209,12 @@ def _absorb(
         costs=np.where(moves, moved, natural.costs),
         largest=float(sizes.max()),
         imbalance=norm(rest),
-        allowance=off + rest_off + rounding_of(report) + math.fsum(roundings_of(vectors)),
+        allowance=off + rest_off + rounding_of(report) + math.fsum(roundings),
     )
 
 
 def _turn(
-    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
+    regularizer: Regularizer, users: Users, natural: Natural, missing: FloatArray, off: float
 ) -> Duals | None:
     r"""Turn the duals :math:`\lambda\hat u_n` slightly, on the sphere, until the sum is zero.
 
@@ -219,7 +230,6 @@ def _turn(
     n_turning = int(turning.sum())
     if n_turning == 0:
         return None
-    missing, off = _missing(natural, report)
     directions = users.u[turning]
     units = directions / lengths(directions)[:, None]
     kappa = least_spread(units, np.ones(n_turning))
@@ -234,28 +244,35 @@ def _turn(
 
 
 def _shrink(
-    regularizer: Regularizer, users: Users, natural: Natural, report: FloatArray
+    regularizer: Regularizer,
+    users: Users,
+    natural: Natural,
+    report: FloatArray,
+    missing: FloatArray,
+    off: float,
 ) -> Duals | None:
-    """Share what is missing equally, then shrink all duals into the ball: the sum stays zero.
+    r"""Share what is missing equally, then shrink all duals into the ball: the sum stays zero.
 
-    The last resort: it costs first order in what is missing, and needs no report to keep.
+    The last resort: it costs first order in what is missing, and needs no report to keep. Known to
+    within ``off``, duals g that must lie in the ball cost :math:`|u|(\lambda - |g|) \ge |u|\,`
+    ``off`` at least.
     """
     if report.any() or (users.mu == 0.0).any():
         return None
-    missing, off = _missing(natural, report)
     vectors = natural.vectors - missing / len(users.mu)
     room = regularizer.radius * (1.0 - gamma(missing.size + 32)) - off
     largest = float(lengths(vectors).max())
     if room <= 0.0:
         return None
     vectors = vectors * (1.0 if largest <= room else room / largest)
-    spread = off + roundings_of(vectors)
+    roundings = roundings_of(vectors)
+    spread = off + roundings
     rest, rest_off = total_of(report, vectors)
     return Duals(
         costs=regularizer.fenchel_young(users.u, vectors, spread) + users.cost_of(vectors, spread),
         largest=float((lengths(vectors) + spread).max()),
         imbalance=norm(rest),
-        allowance=off + rest_off + math.fsum(roundings_of(vectors)),
+        allowance=off + rest_off + math.fsum(roundings),
     )
 
 

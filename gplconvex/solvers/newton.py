@@ -1,41 +1,66 @@
 r"""Newton's method for problems of few parameters a model: exact Schur complements.
 
-The Hessian of F is arrow-shaped: each personal model is coupled to rho only. With
-:math:`H_n = \nabla^2 L_n(\theta_n)`, :math:`R_n = \nabla^2 r(u_n)`,
-:math:`G_n = \nabla L_n(\theta_n)` and :math:`g_n = \nabla r(u_n)`, eliminating
+The models are :math:`\rho` and :math:`\theta_n = \rho - u_n`, and the unknowns :math:`\rho` and
+:math:`u_n`: where a model is tied to the global one, :math:`u_n` is exactly 0. The Hessian of F is
+arrow-shaped: each :math:`u_n` is coupled to rho only. With :math:`H_n = \nabla^2 L_n(\theta_n)`,
+:math:`R_n = \nabla^2 r(u_n)`, :math:`G_n = \nabla L_n(\theta_n)` and :math:`g_n = \nabla r(u_n)`,
+eliminating
 
-.. math:: d\theta_n = (H_n + R_n)^{-1}\,(R_n\,d\rho - (G_n - g_n))
+.. math:: du_n = (H_n + R_n)^{-1}\,(G_n - g_n + H_n\,d\rho)
 
 from the joint Newton system leaves, without a difference of nearly equal matrices,
 
 .. math:: \Big[\sum_n R_n (H_n + R_n)^{-1} H_n\Big]\,d\rho
           = -\sum_n \big[g_n + R_n (H_n + R_n)^{-1} (G_n - g_n)\big].
 
-Where r has a kink, the server's problem is solved instead: minimize the sum of the Moreau envelopes,
-:math:`\Phi(\rho) = \sum_n M_n(\rho)`, smooth even there, whose Hessian is the same Schur complement at
-the exact replies. Each evaluation asks all users for these, themselves found by Newton from the last.
+**Where r has a kink** a step is Newton's on the smooth piece of F that the quadratic models of the
+losses lead to, a semismooth Newton step. With :math:`G^0_n = G_n + H_n u_n`, the gradient of such a
+model at :math:`\theta = \rho`, user n is tied if and only if :math:`|G^0_n| \le` kink: then
+:math:`du_n = -u_n`, and the user adds :math:`H_n` and :math:`G^0_n` to the two sums. The others take
+the step from a base: their :math:`u_n` or, where the model is lower there (as it is where :math:`u_n`
+was 0), the point to which it descends from the kink. In place of :math:`R_n` stands
+
+.. math:: a I + \tfrac12\,(r''(t) - a)\,(h \hat u^\top + \hat u h^\top), \qquad
+          h = \frac{G_n}{r'(t)}, \; t = |u_n|, \; a = \frac{r'(t)}t,
+
+:math:`G_n` being clipped to the ball of reports: equal to :math:`R_n` at the optimum, positive
+semidefinite, and so apt farther away that u turns round in a few steps (K. D. Andersen,
+E. Christiansen, A. R. Conn and M. L. Overton, SIAM J. Sci. Comput. 22, 2000). Last the models of all
+losses, with r as it is, are searched along :math:`d\rho`: this needs no data. A step that lowers this
+convex model of F, which has the slopes of F where the step begins, descends on F.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gplconvex._types import FloatArray
 from gplconvex.envelope import Envelopes, envelopes
-from gplconvex.newton import Jet, Smooth, dense_jet, minimize, minimize_near, solve_positive
+from gplconvex.newton import TINY, Jet, Smooth, minimize, solve_positive, start_below_kink
 from gplconvex.parallel import blocks, map_on_cores
 from gplconvex.participants import Attacker, GradientAttack, ModelAttack
 from gplconvex.problem import Problem
-from gplconvex.regularizers import lengths, norm
+from gplconvex.regularizers import Regularizer, lengths, norm
 from gplconvex.rounding import UNIT
 from gplconvex.solvers.monitor import Monitor
 from gplconvex.solvers.solution import Raw
 
-FLOOR = 16.0
-"""Units of rounding of the reports, below which the sum of these is nothing but rounding."""
+ROUNDING = 16.0
+"""Units of rounding of the sums over the users, below which these are nothing but rounding."""
+
+NOISE = 1e-13
+"""Part of the values of quadratic models below which a change of them is nothing but rounding."""
+
+SHORTEST = 1e-9
+"""Part of a step of rho at which the search on the quadratic models ends."""
+
+Ties = npt.NDArray[np.bool_]
 
 
 def solve_newton(
@@ -46,84 +71,264 @@ def solve_newton(
     monitor: Monitor,
 ) -> Raw:
     """Solve a problem, starting at rho (p,) and thetas (N, p); see the module's docstring."""
-    kinks = [problem.regularizer.kink]
-    if isinstance(attacker, ModelAttack):
-        kinks.append(attacker.regularizer_for(problem).kink)
-    run = _solve_jointly if max(kinks) == 0.0 else _solve_on_envelopes
-    rho, thetas = run(problem, rho, thetas, attacker, monitor)
-    return Raw(rho, thetas, "newton")
-
-
-# -- all models together -----------------------------------------------------------------------------
-
-
-def _solve_jointly(
-    problem: Problem,
-    rho: FloatArray,
-    thetas: FloatArray,
-    attacker: Attacker | None,
-    monitor: Monitor,
-) -> tuple[FloatArray, FloatArray]:
+    if isinstance(attacker, ModelAttack) and attacker.regularizer_for(problem).kink > 0.0:
+        rho, thetas, held = _beside_attacker(problem, rho, thetas, attacker, monitor)
+        if held:
+            return Raw(rho, thetas, "newton")
     losses, regularizer, p = problem.local_losses, problem.regularizer, len(rho)
     energy = _energy(problem, attacker)
 
     def oracle(points: FloatArray) -> Jet[FloatArray]:
         models = points.reshape(-1, p)
-        rho, thetas = models[0], models[1:]
-        u = rho - thetas
-        value, server, server_hessian = energy(rho)
-        value = math.fsum([value, *losses.value(thetas), *regularizer.value(u)])
+        rho, u = models[0], models[1:]
+        thetas = rho - u
+        value, pull, stiffness = energy(rho)
+        values, gradients, hessians = losses.expansion(thetas)
+        value = math.fsum([value, *values.tolist(), *regularizer.value(u).tolist()])
         if not math.isfinite(value):  # overflow far out: a line search steps back from here
             unknown = np.full_like(points, math.nan)
             return Jet(np.array([math.inf]), unknown, unknown, lambda shift: unknown, unknown)
         monitor.passes += 1.0
-        gradients, hessians = losses.gradient(thetas), losses.hessian(thetas)
-        reports = regularizer.gradient(u)
-        mismatch = gradients - reports
-        diagonals = np.diagonal(hessians, axis1=1, axis2=2)
-        units = diagonals + regularizer.slope(lengths(u))[:, None]
-        server_units = diagonals.sum(axis=0) + np.diagonal(server_hessian)
-
-        def eliminate(users: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-            """Return (H + R)^{-1} [G - g, H] of some users, and the sums of g and H times R that."""
-            curvature = regularizer.hessian(u[users])
-            total = hessians[users] + curvature
-            right = np.concatenate([mismatch[users, :, None], hessians[users]], axis=2)
-            solved = solve_positive(total, np.diagonal(total, axis1=1, axis2=2), right)
-            reduced = curvature @ solved
-            return solved, reduced[..., 0], reduced[..., 1:].sum(axis=0)
-
-        def newton_step(shift: float) -> FloatArray:
-            parts = map_on_cores(eliminate, blocks(len(thetas), p * p), hessians.size)
-            solved, slopes, schurs = zip(*parts, strict=True)
-            schur = server_hessian + np.sum(schurs, axis=0)
-            slope = server + _sum(reports + np.concatenate(slopes))
-            step = -solve_positive(
-                0.5 * (schur + schur.T)[None], server_units[None], slope[None, :, None], shift
-            )[0, :, 0]
-            # R = (H + R) - H, so that (H + R)^{-1} R d = d - (H + R)^{-1} H d.
-            local = [step - part[..., 1:] @ step - part[..., 0] for part in solved]
-            return np.concatenate([step[None], *local]).reshape(1, -1)
-
-        gradient = np.concatenate([(server + _sum(reports))[None], mismatch])
-        floor = FLOOR * UNIT * (norm(server) + math.fsum(lengths(reports) + lengths(gradients)))
+        reports = _nearest_reports(regularizer, u, gradients)
+        gradient = np.concatenate([(pull + _sum(gradients))[None], reports - gradients])
+        units = np.empty_like(models)
+        units[1:] = np.diagonal(hessians, axis1=1, axis2=2)
+        units[0] = units[1:].sum(axis=0) + np.diagonal(stiffness)
+        at = _Point(regularizer, u, gradients, hessians, pull, stiffness, units[0])
         return Jet(
             np.array([value]),
             gradient.reshape(1, -1),
-            np.concatenate([server_units[None], units]).reshape(1, -1),
-            newton_step,
+            units.reshape(1, -1),
+            lambda shift: _newton_step(at, shift).reshape(1, -1),
             gradients,
-            np.array([floor]),
+            _floor(units, thetas, reports, gradients),
         )
 
     def report(points: FloatArray, jet: Jet[FloatArray]) -> bool:
         models = points.reshape(-1, p)
-        monitor.report(float(jet.value[0]), models[0], models[1:], jet.extra)
+        monitor.report(float(jet.value[0]), models[0], models[0] - models[1:], jet.extra)
         return False  # as far as rounding allows
 
-    start = np.concatenate([rho[None], thetas]).reshape(1, -1)
+    u = np.zeros_like(thetas) if math.isinf(regularizer.kink) else rho - thetas
+    start = np.concatenate([rho[None], u]).reshape(1, -1)
     models = minimize(oracle, start, report=report).point.reshape(-1, p)
-    return models[0], models[1:]
+    return Raw(models[0], models[0] - models[1:], "newton")
+
+
+def _nearest_reports(regularizer: Regularizer, u: FloatArray, gradients: FloatArray) -> FloatArray:
+    """Return the subgradients of r at u that are nearest to the gradients of the losses."""
+    reports = regularizer.gradient(u)
+    if regularizer.kink == 0.0:
+        return reports
+    away = np.any(u, axis=1, keepdims=True)
+    return np.where(away, reports, _clipped(gradients, regularizer.kink))
+
+
+def _clipped(vectors: FloatArray, radius: float) -> FloatArray:
+    """Return vectors projected on a ball."""
+    return vectors * np.minimum(1.0, radius / lengths(vectors))[:, None]
+
+
+def _floor(
+    units: FloatArray, thetas: FloatArray, reports: FloatArray, gradients: FloatArray
+) -> float:
+    r"""Return the size of a gradient, in its units, that is nothing but rounding.
+
+    A predictor, of :math:`\theta_n^\top x`, is known to a unit of rounding of its summands, so
+    that a gradient of L, in units of :math:`\sqrt{H_{jj}}`, is to one of
+    :math:`\sum_j \sqrt{H_{jj}}\,|\theta_j|`. The sums over the users have a rounding of their own.
+    """
+    predictors = np.vecdot(np.sqrt(units[1:]), np.abs(thetas))
+    summands = float(np.sum(lengths(reports) + lengths(gradients)))
+    largest = max(float(units[0].max()), TINY)
+    return UNIT * (norm(predictors) + ROUNDING * summands / math.sqrt(largest))
+
+
+# -- a step ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What a step is computed from: what the users say at a point, and the attacker's term.
+
+    Attributes
+    ----------
+    regularizer : Regularizer
+    u, gradients : arrays, shape (N, p)
+    hessians : array, shape (N, p, p)
+        Of the losses, as the gradients.
+    pull, stiffness : arrays, shape (p,) and (p, p)
+        Gradient and Hessian of the attacker's term.
+    units : array, shape (p,)
+        Of rho.
+    """
+
+    regularizer: Regularizer
+    u: FloatArray
+    gradients: FloatArray
+    hessians: FloatArray
+    pull: FloatArray
+    stiffness: FloatArray
+    units: FloatArray
+
+
+def _newton_step(at: _Point, shift: float) -> FloatArray:
+    """Return the steps of rho and of all u, shape (N + 1, p)."""
+    kink = at.regularizer.kink
+    if kink == 0.0 or math.isinf(kink):  # nobody is tied, or everybody
+        tied = np.full(len(at.u), kink > 0.0)
+        step, still, turn, _ = _solve_arrow(at, at.u, at.gradients, shift, tied)
+        return np.concatenate([step[None], still + turn])
+    at_kink = at.gradients + _products(at.hessians, at.u)
+    base, tied, values = _model_replies(at.regularizer, at_kink, at.hessians, at.u)
+    at_base = at_kink - _products(at.hessians, base)
+    step, still, turn, slope = _solve_arrow(at, base, at_base, shift, tied)
+    # The models of the losses are quadratic, r is not: a search along rho that costs no pass.
+    moved = at.hessians @ step
+    rise = float((at.pull + _sum(at_kink)) @ step)
+    bend = float((moved.sum(axis=0) + at.stiffness @ step) @ step)
+    noise = NOISE * float(np.abs(values).sum())
+    length = 1.0
+    while True:
+        here = base + still + length * turn
+        u, _, ahead = _model_replies(at.regularizer, at_kink + length * moved, at.hessians, here)
+        change = length * (rise + 0.5 * length * bend) + math.fsum(ahead - values)
+        if not change > 1e-4 * length * slope + noise or length < SHORTEST:
+            return np.concatenate([length * step[None], u - at.u])
+        # Where a parabola of that slope and that change has its minimum.
+        parabola = 0.5 * length * slope / (length * slope - change)
+        length *= min(max(parabola, 0.1), 0.5)
+
+
+def _solve_arrow(
+    at: _Point,
+    base: FloatArray,
+    gradients: FloatArray,
+    shift: float,
+    tied: Ties,
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Solve the Newton system of the users who are not tied, and of rho.
+
+    Parameters
+    ----------
+    at : _Point
+    base, gradients : arrays, shape (N, p)
+        All u from where the step starts, and the gradients there of the models of the losses.
+    shift : float
+        Times the units, added to the Hessian.
+    tied : array of bool, shape (N,)
+        Whose u stays 0.
+
+    Returns
+    -------
+    step : array, shape (p,)
+        Of rho.
+    still, turn : arrays, shape (N, p)
+        The step of all u is their sum: what it would be if rho stayed, and the rest.
+    slope : float
+        Along the step of rho.
+    """
+    hessians, p = at.hessians, len(at.pull)
+    reports = at.regularizer.gradient(base)
+    mismatch = gradients - reports
+    schur = at.stiffness
+    free: list[Any] = blocks(len(base), p * p)
+    if tied.any():
+        reports[tied] = gradients[tied]
+        schur = schur + hessians[tied].sum(axis=0)
+        others = np.flatnonzero(~tied)
+        free = [others[part] for part in blocks(len(others), p * p)] if len(others) else []
+
+    def eliminate(users: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return (H + R)^{-1} [G - g, H] of some users, and R times that, H summed."""
+        h = hessians[users]
+        curvature = _curvature(at.regularizer, base[users], gradients[users], h)
+        total = h + curvature
+        units = np.diagonal(total, axis1=1, axis2=2)
+        if shift > 0.0:
+            shifted = shift * units[:, :, None] * np.eye(p)
+            curvature, total = curvature + shifted, total + shifted
+        right = np.concatenate([mismatch[users, :, None], h], axis=2)
+        solved = solve_positive(total, units, right)
+        reduced = curvature @ solved
+        return solved, reduced[..., 0], reduced[..., 1:].sum(axis=0)
+
+    parts = map_on_cores(eliminate, free, hessians.size)
+    for users, (_, slopes, schurs) in zip(free, parts, strict=True):
+        reports[users] += slopes
+        schur = schur + schurs
+    slope = at.pull + _sum(reports)
+    symmetric = 0.5 * (schur + schur.T)
+    step = -solve_positive(symmetric[None], at.units[None], slope[None, :, None], shift)[0, :, 0]
+    still, turn = np.zeros_like(base), np.zeros_like(base)
+    for users, (solved, _, _) in zip(free, parts, strict=True):
+        still[users], turn[users] = solved[..., 0], solved[..., 1:] @ step
+    return step, still, turn, float(slope @ step)
+
+
+def _model_replies(
+    regularizer: Regularizer, at_kink: FloatArray, hessians: FloatArray, u: FloatArray
+) -> tuple[FloatArray, Ties, FloatArray]:
+    r"""Return approximate replies to quadratic models of the losses, where r has a kink.
+
+    Of the model :math:`-\langle G^0, u\rangle + \tfrac12 u^\top H u + r(u)`, 0 is the minimizer if and
+    only if :math:`|G^0| \le` kink. Otherwise u is returned or, if the model is lower there, its minimum
+    on the ray along which it descends from 0, where r is linear.
+
+    Returns
+    -------
+    u : array, shape (N, p)
+    tied : array of bool, shape (N,)
+        Whose u is 0.
+    values : array, shape (N,)
+        Of the models there.
+    """
+    steepness = lengths(at_kink)
+    tied = steepness <= regularizer.kink
+    if tied.all():
+        return np.zeros_like(u), tied, np.zeros(len(u))
+    direction = at_kink / np.where(tied, 1.0, steepness)[:, None]
+    bend = np.vecdot(_products(hessians, direction), direction)
+    length = (steepness - regularizer.kink) / np.maximum(bend, UNIT * steepness)
+    ahead = length[:, None] * direction
+    here = regularizer.value(u) - np.vecdot(at_kink - 0.5 * _products(hessians, u), u)
+    there = regularizer.value(ahead) - length * (steepness - 0.5 * length * bend)
+    better = there < here - 1e-3 * np.abs(there)  # by more than rounding
+    found = np.where(better[:, None], ahead, u)
+    values = np.where(better, there, here)
+    return np.where(tied[:, None], 0.0, found), tied, np.where(tied, 0.0, values)
+
+
+def _curvature(
+    regularizer: Regularizer, u: FloatArray, gradients: FloatArray, hessians: FloatArray
+) -> FloatArray:
+    """Return the R of the module's docstring, for u other than 0 where r has a kink."""
+    t = lengths(u)
+    if regularizer.kink > 0.0:
+        # R grows like 1/|u|: beyond 1e8 H it changes nothing but drowns H in H + R.
+        size = np.trace(hessians, axis1=1, axis2=2)
+        t = np.maximum(t, np.where(size > 0.0, 1e-8 * regularizer.kink / size, 0.0))
+    a = regularizer.slope(t)
+    bend = regularizer.curvature(t) - a
+    if bend.any():
+        t = np.where(t > 0.0, t, 1.0)
+        h = _clipped(gradients, regularizer.radius) / (a * t)[:, None]
+        half = (0.5 * bend / t)[:, None, None] * h[:, :, None] * u[:, None, :]
+        curvature = half + np.swapaxes(half, 1, 2)
+    else:
+        curvature = np.zeros_like(hessians)
+    diagonals = np.einsum("bii->bi", curvature)
+    diagonals += a[:, None]
+    return curvature
+
+
+def _products(matrices: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Return the product of each matrix with its vector."""
+    products: FloatArray = np.matmul(matrices, vectors[..., None])[..., 0]
+    return products
+
+
+# -- attackers ---------------------------------------------------------------------------------------
 
 
 def _energy(
@@ -151,50 +356,32 @@ def _sum(vectors: FloatArray) -> FloatArray:
     return total
 
 
-# -- the server's problem ----------------------------------------------------------------------------
+def _beside_attacker(
+    problem: Problem, rho: FloatArray, thetas: FloatArray, attacker: ModelAttack, monitor: Monitor
+) -> tuple[FloatArray, FloatArray, bool]:
+    """Return models at a kink of the attacker's term, and true, if that holds rho.
 
-
-def _solve_on_envelopes(
-    problem: Problem,
-    rho: FloatArray,
-    thetas: FloatArray,
-    attacker: Attacker | None,
-    monitor: Monitor,
-) -> tuple[FloatArray, FloatArray]:
-    losses, replies = problem.local_losses, thetas
-    pull = attacker.gradient.ravel() if isinstance(attacker, GradientAttack) else np.zeros_like(rho)
+    Otherwise models of a lower F, from which no descent leads back to the kink.
+    """
+    tie, anchor = attacker.regularizer_for(problem), attacker.theta.reshape(1, -1)
+    replies = thetas
 
     def server(points: FloatArray) -> Smooth[Envelopes]:
         nonlocal replies
         anchors = np.broadcast_to(points, replies.shape)
-        found = envelopes(losses, problem.regularizer, anchors, replies)
+        found = envelopes(problem.local_losses, problem.regularizer, anchors, replies)
         monitor.passes += found.passes
         replies = np.where(np.isfinite(found.theta), found.theta, replies)
-        hessian = found.hessian.sum(axis=0)
         return Smooth(
-            np.array([math.fsum([*found.value, float(pull @ points[0])])]),
-            (pull + _sum(found.gradient))[None],
-            0.5 * (hessian + hessian.T)[None],
-            # Where models part at a kink an envelope is flat, but never steeper than the local loss.
+            np.array([math.fsum(found.value)]),
+            _sum(found.gradient)[None],
+            found.hessian.sum(axis=0)[None],
             np.diagonal(found.local_hessian, axis1=1, axis2=2).sum(axis=0)[None],
             found,
-            np.array([FLOOR * UNIT * (norm(pull) + math.fsum(lengths(found.gradient)))]),
         )
 
-    def report(points: FloatArray, jet: Jet[Smooth[Envelopes]]) -> bool:
-        found = jet.extra.extra
-        monitor.report(float(jet.value[0]), points[0], found.theta, found.gradient)
-        return False  # as far as rounding allows
-
-    if isinstance(attacker, ModelAttack):
-        # Phi(rho) + r(rho - theta): the same shape as a local problem, theta being the anchor.
-        tie, anchor = attacker.regularizer_for(problem), attacker.theta.reshape(1, -1)
-        point, smooth, _ = minimize_near(server, tie, anchor, rho[None], report)
-        return point[0], smooth.extra.theta
-
-    def oracle(points: FloatArray) -> Jet[Smooth[Envelopes]]:
-        f = server(points)
-        return dense_jet(f.value, f.gradient, f.hessian, f.units, f, f.floor)
-
-    found = minimize(oracle, rho[None], report=report)
-    return found.point[0], found.jet.extra.extra.theta
+    at_anchor = server(anchor)
+    if norm(at_anchor.gradient) <= tie.kink:
+        return anchor[0], at_anchor.extra.theta, True
+    start = start_below_kink(server, tie, anchor, at_anchor, rho[None], np.ones(1, dtype=bool))
+    return start[0], server(start).extra.theta, False
