@@ -49,7 +49,15 @@ def _experiment(name: str, title: str) -> Experiment:
 EXPERIMENTS: Mapping[str, Experiment] = {
     name: _experiment(name, title)
     for name, title in (
+        ("counter_gradient", "a counter-gradient attack under squared l2 and under l2"),
+        ("three_roads", "a gradient, a model and data that lead to one target"),
         ("transient", "the published dataset, trained on for longer, and its certified optimum"),
+        ("price", "how many points a target takes, against lam, and what moves few labels"),
+        ("steering", "the data that lead one user's own model to a target"),
+        ("clipped", "fake points that must be images"),
+        ("sum_or_mean", "one large user among small noisy ones: sums or means of losses"),
+        ("writers", "a federation of the people who wrote the digits"),
+        ("last_layer", "the last layer of a network, from a file of features"),
     )
 }
 """By name, in the order in which they are told. A picture of each is drawn by the function of
