@@ -24,7 +24,7 @@ from peers.conic import best_cvxpy_solver, cvxpy_solver
 from peers.inversion import Inversion, gradient_inversion
 from peers.joint import joint_lbfgs
 from peers.outcome import Outcome
-from peers.published import published_protocol
+from peers.published import published_protocol, torch_devices
 from peers.scikit_learn import pooled_scikit_learn
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "joint_lbfgs",
     "pooled_scikit_learn",
     "published_protocol",
+    "torch_devices",
 ]

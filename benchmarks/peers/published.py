@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 
 import gplconvex as gc
+from gplconvex.experiments.training import Report
 from peers.outcome import CORES, FloatArray, Outcome, Stopwatch, Watch, optional, refusal
 
 
 def _torch() -> Any:
     return optional("torch", "torch")
+
+
+def torch_devices() -> tuple[str, ...]:
+    """Return where PyTorch can train here: "cpu", which is also said without PyTorch, and "cuda"."""
+    try:
+        has_cuda = bool(_torch().cuda.is_available())
+    except gc.MissingDependencyError:
+        has_cuda = False
+    return ("cpu", "cuda") if has_cuda else ("cpu",)
 
 
 STACKED_AT_A_TIME = 2**22
@@ -30,14 +40,18 @@ def published_protocol(
     decay: float = 0.99,
     least_rate: float = 0.005,
     threads: int | None = None,
+    device: str = "cpu",
+    report: Report | None = None,
+    start: tuple[FloatArray, FloatArray] | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     r"""Train as the published experiments do: full-batch Adam in float32 on all models at once.
 
     One epoch computes the gradient of F over all points of all users, and takes one step of Adam in
     every model, the server's included. The rate is multiplied by ``decay`` before each step, the first
-    one too, unless that would make it less than ``least_rate``. All models start at 0; the published
-    ones start at random, which is of no help to a convex problem, and differs from run to run.
+    one too, unless that would make it less than ``least_rate``. All models start at 0 if nothing else is
+    said; the published ones start at random, which is of no help to a convex problem, and differs from
+    run to run.
 
     Parameters
     ----------
@@ -57,14 +71,21 @@ def published_protocol(
         The schedule of learning rates.
     threads : int, optional
         Threads of PyTorch; default: all cores. Put back afterwards.
+    device : str
+        Where PyTorch trains: ``"cpu"`` or ``"cuda"``; see `torch_devices`.
+    report : callable, optional
+        What a liar without data adds to the gradient of the server, as in
+        `gplconvex.experiments.training`.
+    start : pair of arrays, optional
+        rho and thetas (N, *shape of a model) before the first epoch.
     watch : callable, optional
         Called after every epoch with its number from 1, the seconds so far and the models.
 
     Returns
     -------
     Outcome
-        ``extra`` holds epochs, passes over the data (one an epoch), threads, the last rate, and the
-        history if there is a ``watch``.
+        ``extra`` holds epochs, passes over the data (one an epoch), threads, device, the last rate, and
+        the history if there is a ``watch``.
 
     Raises
     ------
@@ -75,9 +96,10 @@ def published_protocol(
 
     Notes
     -----
-    Counted: making the models and the optimizers, and all epochs. Not counted: converting the data to
-    float32 tensors (and stacking them), two epochs on one point that load what PyTorch loads on first
-    use, the time spent in ``watch`` and in converting models for it, and the conversion of the result.
+    Counted: making the models and the optimizers, all epochs, and the reports of a liar. Not counted:
+    converting the data to float32 tensors on the device (and stacking them), two epochs on one point
+    that load what PyTorch loads on first use, the time spent in ``watch`` and in converting models for
+    it, and the conversion of the result.
     The published scripts also measure accuracies after every epoch, point by point in a Python loop;
     the seconds that they print include that, the seconds here do not.
 
@@ -101,16 +123,19 @@ def published_protocol(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or CORES)
     try:
-        _warm_up(problem, trainer)
-        data = trainer.convert(problem)
+        _warm_up(problem, trainer, device)
+        data = trainer.convert(problem, device)
+        _finish(device)
         history: list[object] = []
         clock = Stopwatch()
-        training = trainer(problem, data)
+        training = trainer(problem, data, device, start)
         for epoch, current in enumerate(rates, start=1):
-            training.step(current)
+            training.step(current, report)
             if watch is not None:
+                _finish(device)
                 with clock.paused() as seconds:
                     history.append(watch(epoch, seconds, *training.models()))
+        _finish(device)
         seconds = clock.seconds
         used = torch.get_num_threads()
     finally:
@@ -120,6 +145,7 @@ def published_protocol(
         "epochs": epochs,
         "passes": epochs,
         "threads": used,
+        "device": device,
         "last_rate": rates[-1] if rates else rate,
     }
     if watch is not None:
@@ -136,89 +162,150 @@ def _rates(epochs: int, rate: float, decay: float, least: float) -> Iterator[flo
         yield rate
 
 
-def _warm_up(problem: gc.Problem, trainer: type[_Trainer]) -> None:
+def _warm_up(problem: gc.Problem, trainer: type[_Trainer], device: str) -> None:
     """Let PyTorch load and start what it does on first use (seconds)."""
     tiny = gc.Problem(problem.loss, problem.regularizer, [([[1.0]], [0])], nu=1.0)
-    training = trainer(tiny, trainer.convert(tiny))
+    training = trainer(tiny, trainer.convert(tiny, device), device, None)
     for _ in range(2):
-        training.step(0.01)
+        training.step(0.01, None)
+
+
+def _finish(device: str) -> None:
+    """Wait until the device has done what it was told."""
+    if device != "cpu":
+        _torch().cuda.synchronize()
+
+
+Start = tuple[FloatArray, FloatArray] | None
 
 
 class _Trainer(ABC):
-    """Models under training, all of them 0 at first, on data as `convert` returns them."""
+    """Models under training, from 0 or a start, on data as `convert` returns them."""
+
+    others: FloatArray | float = 0.0
+    """The sum of the users' reports in the epoch before."""
 
     @abstractmethod
-    def __init__(self, problem: gc.Problem, data: Any) -> None: ...
+    def __init__(self, problem: gc.Problem, data: Any, device: str, start: Start) -> None: ...
 
     @staticmethod
     @abstractmethod
-    def convert(problem: gc.Problem) -> Any:
+    def convert(problem: gc.Problem, device: str) -> Any:
         """Return the data as float32 tensors."""
 
-    @abstractmethod
-    def step(self, rate: float) -> None:
+    def step(self, rate: float, report: Report | None) -> None:
         """Take one epoch."""
+        self.differentiate()
+        if report is not None:
+            values, gradients = zip(*self.server(), strict=True)
+            rho, others = _as_model(values), _as_model(gradients)
+            before = np.zeros_like(rho) if isinstance(self.others, float) else self.others
+            sent = np.asarray(report(rho, before, rate))
+            self.others = others
+            for gradient, part in zip(gradients, _as_parameters(sent, gradients), strict=True):
+                gradient += part
+        self.descend(rate)
+
+    @abstractmethod
+    def server(self) -> list[tuple[Any, Any]]:
+        """Return the parameters of the server, (K, d) and, with an intercept, (K,), with gradients."""
+
+    @abstractmethod
+    def differentiate(self) -> None:
+        """Compute the gradient of F."""
+
+    @abstractmethod
+    def descend(self, rate: float) -> None:
+        """Take a step of Adam in all models."""
 
     @abstractmethod
     def models(self) -> tuple[FloatArray, list[FloatArray]]:
         """Return rho and the thetas as the package has them."""
 
 
+def _as_model(parameters: Any) -> FloatArray:
+    """Return weights (K, d) and biases (K,) as one model (d + 1, K), float64."""
+    rows = [p.detach().cpu().double().numpy().T.reshape(-1, p.shape[0]) for p in parameters]
+    return np.vstack(rows)
+
+
+def _as_parameters(model: FloatArray, like: Any) -> list[Any]:
+    """Return the opposite of `_as_model`, tensors as the given ones are."""
+    parts = np.split(np.asarray(model, dtype=np.float32), [like[0].shape[1]])
+    return [
+        _torch().from_numpy(np.ascontiguousarray(part.T)).reshape(tensor.shape).to(tensor.device)
+        for part, tensor in zip(parts, like, strict=False)  # an empty part: no intercept
+    ]
+
+
 class _LoopTrainer(_Trainer):
     """The protocol as a script has it: a module and an optimizer a model, one graph of the loss."""
 
-    def __init__(self, problem: gc.Problem, data: Any) -> None:
+    def __init__(self, problem: gc.Problem, data: Any, device: str, start: Start) -> None:
         torch = _torch()
         d, (_, k) = problem.n_features, problem.shape
         self.data = data
         self.nu = problem.nu.tolist()
         self.tie = _tie_of(problem.regularizer)
-        self.server, *self.users = [
-            torch.nn.Linear(d, k, bias=problem.loss.intercept) for _ in range(problem.n_users + 1)
+        self.modules = [
+            torch.nn.Linear(d, k, bias=problem.loss.intercept, device=device)
+            for _ in range(problem.n_users + 1)
         ]
-        for model in (self.server, *self.users):
-            for parameter in model.parameters():
-                torch.nn.init.zeros_(parameter)
-        self.optimizers = [
-            torch.optim.Adam(model.parameters()) for model in (self.server, *self.users)
-        ]
+        first = [np.zeros(problem.shape)] * (problem.n_users + 1)
+        for model, value in zip(
+            self.modules, first if start is None else [start[0], *start[1]], strict=True
+        ):
+            parameters = list(model.parameters())
+            with torch.no_grad():
+                for parameter, part in zip(
+                    parameters, _as_parameters(value, parameters), strict=True
+                ):
+                    parameter.copy_(part)
+        self.optimizers = [torch.optim.Adam(model.parameters()) for model in self.modules]
 
     @staticmethod
-    def convert(problem: gc.Problem) -> Any:
+    def convert(problem: gc.Problem, device: str) -> Any:
         """Return x, y and the multiplicities (None: all are 1) of every user."""
         torch, data = _torch(), []
         for user in problem.datasets:
             several = user.counts.max(initial=1) > 1
-            x = torch.tensor(user.x, dtype=torch.float32)
-            y = torch.tensor(user.y, dtype=torch.int64 if user.y.ndim == 1 else torch.float32)
-            data.append((x, y, torch.tensor(user.counts, dtype=torch.float32) if several else None))
+            x = torch.tensor(user.x, dtype=torch.float32, device=device)
+            kind = torch.int64 if user.y.ndim == 1 else torch.float32
+            y = torch.tensor(user.y, dtype=kind, device=device)
+            counts = torch.tensor(user.counts, dtype=torch.float32, device=device)
+            data.append((x, y, counts if several else None))
         return data
 
-    def step(self, rate: float) -> None:
-        """Take one epoch."""
+    def server(self) -> list[tuple[Any, Any]]:
+        """Return the parameters of the server with their gradients."""
+        return [(parameter, parameter.grad) for parameter in self.modules[0].parameters()]
+
+    def differentiate(self) -> None:
+        """Compute the gradient of F."""
         cross_entropy = _torch().nn.functional.cross_entropy
         for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
+        server, *users = self.modules
         loss: Any = 0.0
-        for (x, y, counts), nu, model in zip(self.data, self.nu, self.users, strict=True):
+        for (x, y, counts), nu, model in zip(self.data, self.nu, users, strict=True):
             if counts is None:
                 loss = loss + cross_entropy(model(x), y, reduction="sum")
             else:
                 loss = loss + counts @ cross_entropy(model(x), y, reduction="none")
             if nu > 0.0:
                 loss = loss + nu * sum(p.square().sum() for p in model.parameters())
-            loss = loss + self.tie(self.server, model)
+            loss = loss + self.tie(server, model)
         loss.backward()
+
+    def descend(self, rate: float) -> None:
+        """Take a step of Adam in every model."""
         for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
 
     def models(self) -> tuple[FloatArray, list[FloatArray]]:
         """Return rho and the thetas as the package has them."""
-        rho, *thetas = [
-            np.vstack([p.detach().double().numpy().T.reshape(-1, p.shape[0]) for p in parameters])
-            for parameters in (list(model.parameters()) for model in (self.server, *self.users))
-        ]
+        rho, *thetas = [_as_model(model.parameters()) for model in self.modules]
         return rho, thetas
 
 
@@ -248,23 +335,36 @@ def _tie_of(regularizer: gc.Regularizer) -> Callable[[Any, Any], Any]:
 class _StackedTrainer(_Trainer):
     """The same steps, all users in one array."""
 
-    def __init__(self, problem: gc.Problem, data: Any) -> None:
+    def __init__(self, problem: gc.Problem, data: Any, device: str, start: Start) -> None:
         torch = _torch()
         d, (_, k) = problem.n_features, problem.shape
         self.x, self.y, self.counts = data  # (N, m, d), (N, K, m), (N, 1, m) or None
-        self.nu = torch.tensor(problem.nu, dtype=torch.float32)[:, None, None]
+        self.nu = torch.tensor(problem.nu, dtype=torch.float32, device=device)[:, None, None]
         self.slope = _slope_of(problem.regularizer)
         self.intercept = problem.loss.intercept
-        self.weights = torch.zeros(problem.n_users + 1, k, d)  # the server's first
-        self.biases = torch.zeros(problem.n_users + 1, k, 1)
+        n = problem.n_users
+        self.weights = torch.zeros(n + 1, k, d, device=device)  # the server's first
+        self.biases = torch.zeros(n + 1, k, 1, device=device)
+        if start is not None:
+            for i, value in enumerate([start[0], *start[1]]):
+                for tensor, part in zip(
+                    self._of(i), _as_parameters(value, self._of(i)), strict=True
+                ):
+                    tensor.copy_(part)
         parameters = [self.weights, self.biases] if self.intercept else [self.weights]
         self.optimizer = torch.optim.Adam(parameters, fused=True)
         self.weights.grad = torch.zeros_like(self.weights)
         self.biases.grad = torch.zeros_like(self.biases)
-        self.rows = max(1, STACKED_AT_A_TIME // (problem.n_users * max(1, d)))
+        # Where x is read faster than it is multiplied nothing is gained by pieces of it.
+        most = STACKED_AT_A_TIME if device == "cpu" else self.x.numel()
+        self.rows = max(1, most // (n * max(1, d)))
+
+    def _of(self, i: int) -> list[Any]:
+        """Return the parameters of a model."""
+        return [self.weights[i], self.biases[i, :, 0]][: 1 + self.intercept]
 
     @staticmethod
-    def convert(problem: gc.Problem) -> Any:
+    def convert(problem: gc.Problem, device: str) -> Any:
         """Return x (N, m, d), label distributions (N, K, m) and multiplicities, stacked."""
         torch = _torch()
         users, (_, k) = problem.datasets, problem.shape
@@ -277,10 +377,16 @@ class _StackedTrainer(_Trainer):
             x[i, : user.n_rows] = torch.tensor(user.x)
             y[i, :, : user.n_rows] = torch.tensor(labels.T)
             counts[i, 0, : user.n_rows] = torch.tensor(user.counts)
-        return x, y, None if bool((counts == 1.0).all()) else counts
+        same = bool((counts == 1.0).all())
+        return x.to(device), y.to(device), None if same else counts.to(device)
 
-    def step(self, rate: float) -> None:
-        """Take one epoch."""
+    def server(self) -> list[tuple[Any, Any]]:
+        """Return the parameters of the server with their gradients."""
+        gradients = [self.weights.grad[0], self.biases.grad[0, :, 0]]
+        return list(zip(self._of(0), gradients, strict=False))  # without intercept, one
+
+    def differentiate(self) -> None:
+        """Compute the gradient of F."""
         torch = _torch()
         weights, biases = self.weights[1:], self.biases[1:]
         u, v = self.weights[:1] - weights, self.biases[:1] - biases
@@ -303,6 +409,9 @@ class _StackedTrainer(_Trainer):
                 residual *= self.counts[:, :, rows]
             grad.baddbmm_(residual, x)
             bias_grad += residual.sum(2, keepdim=True)
+
+    def descend(self, rate: float) -> None:
+        """Take a step of Adam in all models at once."""
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
 
@@ -310,7 +419,7 @@ class _StackedTrainer(_Trainer):
         """Return rho and the thetas as the package has them."""
         torch = _torch()
         parts = [self.weights, self.biases] if self.intercept else [self.weights]
-        models = torch.cat(parts, 2).double().numpy()
+        models = torch.cat(parts, 2).cpu().double().numpy()
         rho, *thetas = [np.ascontiguousarray(model.T) for model in models]
         return rho, thetas
 
