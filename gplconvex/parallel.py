@@ -54,9 +54,11 @@ def at_most(cores: int) -> Iterator[None]:
 def own_threads(n_items: int, size: int) -> AbstractContextManager[Any]:
     """Return a context for much work in turn, some of it on all cores by `map_on_cores`.
 
-    There too BLAS keeps to one thread: its own would go on spinning for a while beside ours.
+    There too BLAS keeps to one thread: its own would go on spinning for a while beside ours. So they
+    would between small products, where they gain nothing, and lose much if a core is taken. What is
+    left for them are few large items.
     """
-    if n_items < _cores.get() or size < PARALLEL:
+    if n_items < _cores.get() and size >= PARALLEL:
         return nullcontext()
     return single_threaded_blas()
 
