@@ -31,7 +31,10 @@ WANTED = 1e-6
 _LINES = (*RUNS[1:4], RUNS[4])
 """Of the trained roads; the last one is the data with ridge."""
 
-_PUBLISHED: Style = {**DATA, "marker": "X", "markersize": 10, "markeredgecolor": "black"}
+_HONEST: Style = {**HONEST, "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.8}
+"""A frame, as the optimum of the published points is close by."""
+
+_PUBLISHED: Style = {**DATA, "marker": "X", "markersize": 8, "markeredgecolor": "black"}
 
 
 def three_roads(result: ThreeRoads) -> Figure:
@@ -69,10 +72,10 @@ def three_roads(result: ThreeRoads) -> Figure:
     epochs = len(result.trained["gradient"].distance)
     lines = (
         f"{result.images}, {result.users} honest users and a liar. Trained as published, for {epochs} "
-        "epochs, all three turn the shared model into the target. At the optimum of\n"
-        f"the {result.points} published points it names {result.published_accuracy:.1%} of test images "
-        f"right, as honest users do ({result.honest_accuracy:.1%}). {exact.n_points} points hold the "
-        f"target (ridge {exact.nu:g}); fewer than {exact.lower_bound} cannot."
+        "epochs, all three take the shared model close to the target. At the optimum\n"
+        f"of the {result.points} published points it names {result.published_accuracy:.1%} of test "
+        f"images right, as honest users do ({result.honest_accuracy:.1%}). {exact.n_points} points "
+        f"hold the target (ridge {exact.nu:g}); fewer than {exact.lower_bound} cannot."
     )
     figure.text(
         0.012,
@@ -96,7 +99,7 @@ def _legend(figure: Figure) -> None:
     optima = [
         Line2D([], [], linestyle="none", label=name, **style)
         for name, style in (
-            ("honest optimum", HONEST),
+            ("honest optimum", _HONEST),
             ("optimum of the published points", _PUBLISHED),
             *((f"exact {name}", style) for name, style in zip(NAMES, ATTACKS, strict=False)),
         )
@@ -117,7 +120,7 @@ def _legend(figure: Figure) -> None:
 def _accuracies(axes: Axes, result: ThreeRoads) -> None:
     _roads(axes, result, "accuracy")
     honest, optimum = _places(result)
-    axes.plot(honest, result.honest_accuracy, **HONEST)
+    axes.plot(honest, result.honest_accuracy, **_HONEST)
     axes.plot(honest, result.published_accuracy, **_PUBLISHED)
     for name, style in zip(NAMES, ATTACKS, strict=False):
         axes.plot(optimum, result.exact_accuracy[name], **style)
@@ -129,7 +132,7 @@ def _accuracies(axes: Axes, result: ThreeRoads) -> None:
 def _distances(axes: Axes, result: ThreeRoads) -> None:
     _roads(axes, result, "distance")
     honest, optimum = _places(result)
-    axes.plot(honest, norm(result.honest.rho - result.target), **HONEST)
+    axes.plot(honest, norm(result.honest.rho - result.target), **_HONEST)
     axes.plot(honest, result.from_target(result.published)[1], **_PUBLISHED)
     for name, style in zip(NAMES, ATTACKS, strict=False):
         axes.plot(optimum, result.from_target(result.solved[name])[1], **style)
@@ -175,7 +178,7 @@ def _ridges(axes: Axes, result: ThreeRoads) -> None:
     certified = {name: [getattr(e, name).distance / size for e in result.exact] for name in NAMES}
     for name, style in zip(NAMES, ATTACKS, strict=False):
         axes.plot(nus, certified[name], **style | {"linestyle": "none"})
-    top = max(max(values) for values in certified.values())
+    shown = [WANTED, *(value for values in certified.values() for value in values)]
     for exact in result.exact:
         axes.annotate(
             f"{exact.n_points}\npoints",
@@ -186,12 +189,21 @@ def _ridges(axes: Axes, result: ThreeRoads) -> None:
             fontsize=8.5,
         )
     axes.axhline(WANTED, color="black", linewidth=1.2, dashes=(6, 3))
+    axes.annotate(
+        "1e-6",
+        (1.0, WANTED),
+        (-2, 4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8.5,
+    )
     axes.set(xscale="log", yscale="log")
     axes.set_xlim(min(nus) / 2.5, max(nus) * 2.5)
     axes.xaxis.set_major_locator(FixedLocator(nus))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(top=4.0 * max(WANTED, top))
+    axes.set_ylim(min(shown) / 2.5, 4.0 * max(shown))
     _panel(axes)
     axes.set_xlabel("ridge ν", fontsize=9.5)
     axes.set_ylabel("certified distance / (1 + |target|)", fontsize=9)
