@@ -199,7 +199,7 @@ def quick(tmp_path_factory):
 def test_quick_runs_offline_and_leaves_results_and_pictures(quick):
     for name in EXPERIMENTS:
         assert isinstance(Result.load(quick / f"{name}.npz"), Result)
-        assert (quick / f"{name}.png").read_bytes().startswith(b"\\x89PNG")
+        assert (quick / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (quick / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
