@@ -272,7 +272,8 @@ def cost(w: np.ndarray) -> np.ndarray:
 def least_cost(k: int, h0: float, steps: int = 200) -> float:
     """The infimum of the cost of k residuals that sum to h0, signs free, by search.
 
-    A min-plus convolution over a grid finds the valley, a simplex search its bottom.
+    A min-plus convolution over a grid finds the valley, a simplex search its bottom; where the grid
+    is too coarse for any residuals below 1 (h0 near k), the search starts at equal ones.
     """
     grid = np.arange(-steps + 1, steps) / steps
     one = cost(grid)
@@ -297,6 +298,8 @@ def least_cost(k: int, h0: float, steps: int = 200) -> float:
         starts.append(grid[choice[index]])
         index -= choice[index]
     starts.append(grid[index])
+    if np.isinf(totals.min()):
+        starts = [h0 / k] * (k - 1)
 
     def total(w: np.ndarray) -> float:
         return float(cost(np.append(w, h0 - w.sum())).sum())

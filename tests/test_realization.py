@@ -149,6 +149,7 @@ def test_the_least_cost_of_the_oracle_is_never_beaten_by_random_residuals() -> N
 @example(1.0, 3, 0.5, 1)
 @example(-2.0, 3, 0.5, 2)
 @example(3.0, 4, 0.5, 3)
+@example(2.9921875, 1, 0.5, 0)
 def test_with_an_intercept_the_number_is_the_least_that_a_search_finds(
     h0: float, k: int, where: float, seed: int
 ) -> None:
