@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from same_results import assert_same
 from scipy.special import softmax
-from test_experiment_price import few_classes, same
+from test_experiment_price import few_classes
 
 import gplconvex as gc
 from gplconvex.datasets import digits
@@ -39,18 +40,6 @@ def pair() -> Federation:
 @pytest.fixture(scope="module")
 def result(three: Federation, pair: Federation) -> Clipped:
     return clipped(pair, three, [(three, (20, 200, 2000))], **SETTINGS)
-
-
-def alike(a: Clipped, b: Clipped) -> bool:
-    """Compare all but the seconds of the optima."""
-    recipes = zip(a.recipes, b.recipes, strict=True)
-    return (
-        same(a.two, b.two)
-        and np.array_equal(a.shared.images, b.shared.images)
-        and np.array_equal(a.shared.counts, b.shared.counts)
-        and a.shared.certificate == b.shared.certificate
-        and all(np.array_equal(x.distances, y.distances) for x, y in recipes)
-    )
 
 
 def gradient_at(theta: np.ndarray, data: gc.Dataset) -> np.ndarray:
@@ -153,7 +142,7 @@ def test_save_load_resume(
 ) -> None:
     kept = Result.load(result.save(tmp_path / "clipped.npz"))
     assert isinstance(kept, Clipped)
-    assert alike(kept, result)
+    assert_same(kept, result)
 
     class Killed(Exception):
         pass
@@ -169,7 +158,7 @@ def test_save_load_resume(
     again = clipped(pair, three, published, **SETTINGS, steps=Steps(tmp_path, on_step=done.append))
     assert "shared images" not in done
     assert "200 points" in done
-    assert alike(again, result)
+    assert_same(again, result)
 
 
 def test_the_figure_shows_the_numbers(result: Clipped) -> None:

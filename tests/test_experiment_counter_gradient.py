@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex.datasets import digits
@@ -15,7 +14,7 @@ from gplconvex.experiments.counter_gradient import (
     dishonesty,
 )
 from gplconvex.experiments.federation import Federation
-from gplconvex.experiments.results import Result, Steps
+from gplconvex.experiments.results import Steps
 from gplconvex.federated import CounterGradientAttack, run
 from gplconvex.plots.counter_gradient import counter_gradient as draw
 from gplconvex.regularizers import norm
@@ -42,22 +41,6 @@ def federation():
 @pytest.fixture(scope="module")
 def result(federation):
     return counter_gradient(federation, epochs=EPOCHS, n_rounds=ROUNDS)
-
-
-def assert_equal_but_for_seconds(one, two):
-    assert type(one) is type(two)
-    if isinstance(one, np.ndarray):
-        assert one.tobytes() == two.tobytes()
-    elif isinstance(one, tuple):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal_but_for_seconds(a, b)
-    elif isinstance(one, Result):
-        for each in fields(one):
-            if each.name != "seconds":
-                assert_equal_but_for_seconds(getattr(one, each.name), getattr(two, each.name))
-    else:
-        assert one == two
 
 
 def pulls(problem, rho):
@@ -194,7 +177,7 @@ def test_what_is_recorded_of_a_run(federation, result):
 
 
 def test_it_comes_back_from_a_file(result, tmp_path):
-    assert_equal_but_for_seconds(CounterGradient.load(result.save(tmp_path / "result.npz")), result)
+    assert_same(CounterGradient.load(result.save(tmp_path / "result.npz")), result)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_result(federation, result, tmp_path):
@@ -211,7 +194,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(federation, result, tm
 
     with pytest.raises(KeyboardInterrupt):
         again(killed)
-    assert_equal_but_for_seconds(again(done.append), result)
+    assert_same(again(done.append), result)
     assert len(done) == len(set(done)) == 8
     steps = Steps(tmp_path, shared=tmp_path / "common")
     with pytest.raises(gc.InvalidInputError, match="other settings"):

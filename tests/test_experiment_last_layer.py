@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from same_results import assert_same
 from scipy.special import logsumexp
 
 import gplconvex as gc
@@ -260,20 +261,8 @@ def test_other_pictures_do_not_do_the_same(problem, target, result, body):
     assert np.abs(gc.solve(poisoned, tol=1e-13).rho - target).max() > 1e-2
 
 
-def assert_equal(one, two):
-    for name in ("honest_accuracy", "accuracy", "shifted"):
-        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
-    assert one.honest.rho.tobytes() == two.honest.rho.tobytes()
-    for a, b in ((one.fewest, two.fewest), (one.smaller, two.smaller)):
-        assert a.x.tobytes() == b.x.tobytes()
-        assert (a.certificate, a.inputs_certificate) == (b.certificate, b.inputs_certificate)
-        assert (a.points, a.lower_bound) == (b.points, b.lower_bound)
-    assert one.smaller.inputs.tobytes() == two.smaller.inputs.tobytes()
-    assert (one.shape, one.extra, one.target_norm) == (two.shape, two.extra, two.target_norm)
-
-
 def test_what_is_saved_comes_back(result, tmp_path):
-    assert_equal(LastLayer.load(result.save(tmp_path / "result.npz")), result)
+    assert_same(LastLayer.load(result.save(tmp_path / "result.npz")), result)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(images, result, tmp_path):
@@ -289,7 +278,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(images, result, tmp_path)
     again = on_small_body(images, 3, 100, **SETTINGS, steps=Steps(tmp_path, on_step=done.append))
     # Steps that experiments have in common are kept only if they are given a folder.
     assert [done.count(name) for name in ("body", "fewest points", "50 points more")] == [1, 1, 2]
-    assert_equal(again, result)
+    assert_same(again, result)
 
 
 def test_the_figure_shows_the_result(result):

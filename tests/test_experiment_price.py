@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex.datasets import digits
@@ -50,18 +51,6 @@ def result(three: Federation, pair: Federation) -> Price:
 
 def tables(result: Price) -> list[Prices]:
     return [part for part in vars(result).values() if isinstance(part, Prices)]
-
-
-def same(a: Result, b: Result) -> bool:
-    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
-    return all(
-        same(x, y)
-        if isinstance(x, Result)
-        else x == y
-        if isinstance(x, (str, float, tuple))
-        else np.array_equal(x, y, equal_nan=True)
-        for x, y in pairs
-    )
 
 
 def test_constructed_points_are_within_the_bounds_of_the_theory(result: Price) -> None:
@@ -146,7 +135,7 @@ def test_save_load_resume(
 ) -> None:
     kept = Result.load(result.save(tmp_path / "price.npz"))
     assert isinstance(kept, Price)
-    assert same(kept, result)
+    assert_same(kept, result)
 
     class Killed(Exception):
         pass
@@ -162,7 +151,7 @@ def test_save_load_resume(
     again = price(three, pair, **settings, steps=Steps(tmp_path, on_step=done.append))
     assert "scaled" not in done
     assert "pair, lam 20" in done
-    assert same(again, result)
+    assert_same(again, result)
 
 
 def test_the_figure_shows_the_numbers(result: Price) -> None:

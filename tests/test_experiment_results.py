@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex.experiments.federation import Federation, optimum
@@ -24,30 +25,6 @@ class Sample(Result):
 @dataclass(frozen=True, eq=False)
 class Different(Result):
     value: object
-
-
-def assert_same(one, two):
-    assert type(one) is type(two)
-    match one:
-        case np.ndarray():
-            assert one.dtype == two.dtype
-            assert one.shape == two.shape
-            assert one.tobytes() == two.tobytes()
-        case Result():
-            for field in fields(one):
-                assert_same(getattr(one, field.name), getattr(two, field.name))
-        case tuple():
-            assert len(one) == len(two)
-            for a, b in zip(one, two, strict=True):
-                assert_same(a, b)
-        case dict():
-            assert list(one) == list(two)
-            for key in one:
-                assert_same(one[key], two[key])
-        case float():
-            assert one == two or (one != one and two != two)
-        case _:
-            assert one == two
 
 
 arrays = st.builds(

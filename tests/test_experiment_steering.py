@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
+from same_results import assert_same
 from scipy.special import lambertw
 
 import gplconvex as gc
 from gplconvex.datasets import digits
 from gplconvex.experiments.federation import Federation
-from gplconvex.experiments.results import Result, Steps
+from gplconvex.experiments.results import Steps
 from gplconvex.experiments.steering import Steering, shared_model_for, steering
 from gplconvex.experiments.training import counter_gradient_report, train
 from gplconvex.plots.steering import steering as draw
@@ -48,22 +48,6 @@ def federation():
 @pytest.fixture(scope="module")
 def result(federation):
     return steering(federation, **OPTIONS)
-
-
-def assert_equal_but_for_seconds(one, two):
-    assert type(one) is type(two)
-    if isinstance(one, np.ndarray):
-        assert one.tobytes() == two.tobytes()
-    elif isinstance(one, tuple):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal_but_for_seconds(a, b)
-    elif isinstance(one, Result):
-        for each in fields(one):
-            if each.name != "seconds":
-                assert_equal_but_for_seconds(getattr(one, each.name), getattr(two, each.name))
-    else:
-        assert one == two or (one != one and two != two)
 
 
 # -- the shared model --------------------------------------------------------------------------------
@@ -212,7 +196,7 @@ def test_training_aims_at_the_shared_model(federation, result):
 
 
 def test_it_comes_back_from_a_file(result, tmp_path):
-    assert_equal_but_for_seconds(Steering.load(result.save(tmp_path / "result.npz")), result)
+    assert_same(Steering.load(result.save(tmp_path / "result.npz")), result)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_result(federation, result, tmp_path):
@@ -229,7 +213,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(federation, result, tm
 
     with pytest.raises(KeyboardInterrupt):
         again(killed)
-    assert_equal_but_for_seconds(again(done.append), result)
+    assert_same(again(done.append), result)
     assert done == ["honest", "lam=1", "lam=10", "lam=10-training"]
     with pytest.raises(gc.InvalidInputError, match="other settings"):
         again(done.append, epochs=EPOCHS + 1)

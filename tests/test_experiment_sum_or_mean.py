@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from same_results import assert_same
 from scipy.special import logsumexp
 
 import gplconvex as gc
@@ -118,17 +119,9 @@ def test_without_noise_a_mean_does_less_harm(images, result):
     assert Federation.of(images, 1, 640).accuracy(clean) > noisy + 0.1
 
 
-def assert_equal(one, two):
-    for a, b in zip(one, two, strict=True):
-        assert a.accuracy.tobytes() == b.accuracy.tobytes()
-        assert (a.small, a.large, a.certificate) == (b.small, b.large, b.certificate)
-        assert a.lessons.accuracy.tobytes() == b.lessons.accuracy.tobytes()
-
-
 def test_what_is_saved_comes_back(result, tmp_path):
     loaded = SumOrMean.load(result.save(tmp_path / "result.npz"))
-    assert_equal(loaded.weighings, result.weighings)
-    assert loaded.seeds == result.seeds
+    assert_same(loaded, result)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(images, result, tmp_path):
@@ -143,7 +136,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(images, result, tmp_path)
         sum_or_mean(images, **ONE, steps=Steps(tmp_path, on_step=stop))
     again = sum_or_mean(images, **ONE, steps=Steps(tmp_path, on_step=done.append))
     assert len(done) == 8 + 1  # each once, but for the one that was interrupted
-    assert_equal(again.weighings, result.weighings[:4])
+    assert_same(again.weighings, result.weighings[:4])
 
 
 def test_the_figure_shows_the_result(result):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex.datasets import digits
 from gplconvex.experiments.federation import Federation
-from gplconvex.experiments.results import Result, Steps
+from gplconvex.experiments.results import Steps
 from gplconvex.experiments.three_roads import (
     ThreeRoads,
     balancing,
@@ -174,28 +175,6 @@ def test_the_optimum_of_the_published_points_keeps_to_what_they_can_pay(federati
 
 
 # -- files, pictures, input --------------------------------------------------------------------------
-
-
-def assert_same(one, two):
-    """Equal bit for bit but for seconds."""
-    match one:
-        case Result():
-            assert type(one) is type(two)
-            for field in fields(one):
-                if field.name != "seconds":
-                    assert_same(getattr(one, field.name), getattr(two, field.name))
-        case np.ndarray():
-            assert one.dtype == two.dtype
-            assert one.tobytes() == two.tobytes()
-        case tuple() | list():
-            for a, b in zip(one, two, strict=True):
-                assert_same(a, b)
-        case dict():
-            assert list(one) == list(two)
-            for key in one:
-                assert_same(one[key], two[key])
-        case _:
-            assert one == two
 
 
 def test_the_result_comes_back_from_its_file(result, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex.datasets import digits
@@ -151,18 +152,8 @@ def test_averages_are_over_blocks():
     assert np.array_equal(averaged(images, (4, 4), 1), images)
 
 
-def assert_equal(one, two):
-    for name in ("lams", "images", "held", "personal", "shared", "strangers", "attacked"):
-        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
-    assert one.certificates == two.certificates
-    assert one.settings.keys() == two.settings.keys()
-    for a, b in zip(one.attacks, two.attacks, strict=True):
-        assert (a.points, a.lower_bound, a.note) == (b.points, b.lower_bound, b.note)
-        assert a.certificate == b.certificate
-
-
 def test_what_is_saved_comes_back(result, tmp_path):
-    assert_equal(Writers.load(result.save(tmp_path / "result.npz")), result)
+    assert_same(Writers.load(result.save(tmp_path / "result.npz")), result)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(federation, result, tmp_path):
@@ -177,7 +168,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(federation, result, tmp_p
         writers(federation, lams=LAMS, steps=Steps(tmp_path, on_step=stop))
     again = writers(federation, lams=LAMS, steps=Steps(tmp_path, on_step=done.append))
     assert len(done) == 7 + 1  # each once, but for the one that was interrupted
-    assert_equal(again, result)
+    assert_same(again, result)
 
 
 def test_the_figure_shows_the_result(result):

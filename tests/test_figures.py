@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from same_results import assert_same
 
 import gplconvex as gc
 from gplconvex import cli, plots
@@ -160,33 +161,6 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "GPLCONVEX_DATA": str(folder / "no-data"), "MPLBACKEND": "Agg"}
 
 
-def differences(one, two, where=""):
-    """Yield where two results differ, in anything but seconds."""
-    match one:
-        case Result():
-            for field in fields(one):
-                if "seconds" not in field.name:
-                    yield from differences(
-                        getattr(one, field.name), getattr(two, field.name), f"{where}.{field.name}"
-                    )
-        case np.ndarray():
-            if one.tobytes() != two.tobytes():
-                yield where
-        case tuple():
-            if len(one) != len(two):
-                yield where
-            for i, (a, b) in enumerate(zip(one, two, strict=False)):
-                yield from differences(a, b, f"{where}[{i}]")
-        case dict():
-            if list(one) != list(two):
-                yield where
-            for key in one.keys() & two.keys():
-                yield from differences(one[key], two[key], f"{where}[{key!r}]")
-        case _:
-            if not (one == two or (one != one and two != two)):
-                yield where
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """A folder in which all experiments were run without a break, without network and data."""
@@ -224,7 +198,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_results(quick, 
     assert kills >= 3
     for name in EXPERIMENTS:
         one, two = (Result.load(folder / f"{name}.npz") for folder in (quick, out))
-        assert not list(differences(one, two, name))
+        assert_same(one, two)
 
 
 def test_the_network_is_refused_in_these_tests():

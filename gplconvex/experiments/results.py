@@ -62,6 +62,8 @@ class Result:
     ) -> Path:
         """Write a compressed ``.npz`` file, from which `load` gives back the same bits.
 
+        Lists come back as tuples.
+
         Parameters
         ----------
         path : path-like
