@@ -49,7 +49,7 @@ SMALL = 48
 SAMPLED = 0.2
 """Rows whose weight is below this part of the largest are sampled, with probability proportional."""
 
-FEW = 1000
+FEW = 2000
 """So many rows a user cost little, and none of them is left out because of their number."""
 
 NEGLIGIBLE = 0.01
