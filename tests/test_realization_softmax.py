@@ -354,6 +354,30 @@ def test_where_inputs_are_large_extra_points_make_them_really_smaller(intercept:
     assert sizes[2] < 0.8 * sizes[1]
 
 
+def heavy(seed: int) -> Any:
+    """Logits so large that float64 hardly resolves a tie of two classes; 4 10^8 points are needed."""
+    loss, theta, noise = drawn(3, 4, True, seed)
+    theta, noise = 5e4 * balanced(theta), 1e4 * balanced(noise)
+    return loss, theta, noise - theta * ((np.vdot(theta, noise) + 2e8) / np.vdot(theta, theta))
+
+
+def test_where_float64_hardly_holds_the_fewest_points_some_more_do_and_extra_ones_are_used() -> (
+    None
+):
+    notes = []
+    for seed in range(4):
+        loss, theta, h = heavy(seed)
+        fewest = check(loss, theta, h)
+        assert fewest.n_points <= 1.011 * fewest.lower_bound
+        notes.append(fewest.note)
+        extra = fewest.n_points // 100
+        found = check(loss, theta, h, extra)
+        assert found.n_points == fewest.n_points + extra
+        assert largest_input(found) < min(10.0, largest_input(fewest))
+    assert any("fewer, whose inputs float64 holds, were not found" in note for note in notes)
+    assert not all(notes)
+
+
 # -- forged proofs -----------------------------------------------------------------------------------
 
 

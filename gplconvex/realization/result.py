@@ -32,7 +32,7 @@ class Realization:
     residual : float
         ``|sum of gradients - h| / |h|``, evaluated at the float64 points in twice their precision.
     note : str
-        Empty, or why more points than that are shipped.
+        Empty, or why more points than that are shipped, or extra ones are not.
     """
 
     dataset: Dataset

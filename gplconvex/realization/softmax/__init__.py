@@ -63,8 +63,8 @@ BISECTIONS = 12
 CORRECTIONS = 4
 """Solutions for the inputs where logits are constant, the first and three of what rounding leaves."""
 
-ROOM = (1.01, 1.1, 2.0)
-"""Factors of the number of points tried there, if the fewest need inputs too large for float64."""
+ROOM = (1.0001, 1.01, 1.1, 2.0)
+"""Factors of the number of points, tried if the fewest need inputs too large for float64."""
 
 NEARLY = 1e-6
 """Relative residual up to which single copies are worth a try."""
@@ -83,11 +83,14 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
     proof = prove_unbounded(loss, theta, h, system)
     if not system.rank:
         return _constant_logits(system, proof)
-    found = _fewest(system, proof.value)
-    for least in RANKS[1:]:
-        if not found:
-            system = System(loss, theta, h, least)
-            found = _fewest(system, proof.value)
+    coarser = System(loss, theta, h, RANKS[1])
+    systems = [system] if coarser.rank == system.rank else [system, coarser]
+    attempts = ((each, _fewest(each, proof.value)) for each in systems)
+    system, found = next(filter(_succeeded, attempts), (system, None))
+    if not found:  # more points have smaller inputs, which float64 may hold
+        numbers = [math.ceil(proof.value * room) for room in ROOM]
+        attempts = ((each, _smallest(each, k)) for k in numbers for each in systems)
+        system, found = next(filter(_succeeded, attempts), (system, None))
     if not found:
         raise UnrealizableGradientError(
             f"no points with this gradient were found that float64 can hold: the singular values of "
@@ -95,17 +98,22 @@ def realize_softmax(loss: Softmax, theta: FloatArray, h: FloatArray, extra: int)
             f"{proof.value} points are needed. Rescale the features, or move the target by a little",
             direction=-theta,
         )
-    if extra:
-        found = _smallest(system, found, extra)
-    n_points, most = found[0].n_points, proof.value + extra + 2 * loss.n_classes + 2
-    note = ""
-    if n_points > most:
+    notes = []
+    most = proof.value + 2 * loss.n_classes + 2
+    if found[0].n_points > most:
         why = (
             "fewer, whose inputs float64 holds, were not found"
             if system.rank == loss.n_classes - 1
             else f"with coefficients of rank {system.rank} points cannot pay as much as the bound allows"
         )
-        note = f"more than 2 K + 2 points above the bound: {why}"
+        notes.append(f"more than 2 K + 2 points above the bound: {why}")
+    if extra:
+        smaller = _smallest(system, found[0].n_points + extra)
+        if smaller and _largest(smaller) < _largest(found):
+            found = smaller
+        else:
+            notes.append("no extra points: with them no smaller inputs were found")
+    note = "; ".join(notes)
     return ship(*found, proof, note)
 
 
@@ -260,13 +268,15 @@ def _first(system: System, design: Design, bound: int, ceiling: int) -> Found | 
     return None
 
 
-def _smallest(system: System, fewest_found: Found, extra: int) -> Found:
-    """Return, with up to ``extra`` points more, those whose largest input is smallest.
+def _succeeded(attempt: tuple[System, Found | None]) -> bool:
+    return attempt[1] is not None
+
+
+def _smallest(system: System, k: int) -> Found | None:
+    """Return k points whose largest input is smallest, of those that are found.
 
     One-sided correctors shrink as fast as their number grows; the reach is bisected.
     """
-    k = fewest_found[0].n_points + extra
-    best = fewest_found
     few = k <= SMALL * system.n_classes
     candidates = [_finished(system, system.solve(singles(system, k, 0)))] if few else []
     low, high = 0.0, float(np.abs(system.target).max()) + 1.0
@@ -274,13 +284,11 @@ def _smallest(system: System, fewest_found: Found, extra: int) -> Found:
         for _ in range(BISECTIONS):
             reach = math.sqrt(max(low, 1.0) * high)
             start = one_sided(system, k, reach)
-            found = _finished(system, None if start is None else system.solve(start))
+            points = None if start is None else system.solve(start)
+            found = _finished(system, points, nudge=True)
             candidates.append(found)
             low, high = (reach, high) if found is None else (low, reach)
-    for found in candidates:
-        if found and _largest(found) < _largest(best):
-            best = found
-    return best
+    return min(filter(None, candidates), key=_largest, default=None)
 
 
 def _largest(found: Found) -> float:

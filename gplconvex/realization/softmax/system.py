@@ -274,7 +274,7 @@ class System:
             total = np.linalg.lstsq(system, off, rcond=1e-14)[0]
             step = total.reshape(n_moving, -1) / counts[moving, None]
             small = n_moving == len(order) or bool(
-                norm(system @ total - off) <= 1e-6 * norm(off) and np.abs(step).max() <= SMALL_STEP
+                np.abs(step).max() <= SMALL_STEP and norm(system @ total - off) <= 1e-6 * norm(off)
             )
         zeta = np.zeros_like(points.zeta)
         zeta[moving] = step
