@@ -41,7 +41,7 @@ MEMORY_NUMBERS = 2**27
 REBUILT = (0, 3, 8, 16)
 """Iterations before which the metric is rebuilt, if the models have moved; then every `LATER`."""
 
-LATER = 30
+LATER = 60
 
 FAR = 0.03
 """Part of their norm by which the models must have moved for a new metric."""
