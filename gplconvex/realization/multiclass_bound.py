@@ -36,8 +36,9 @@ LARGEST_KAPPA = 1e6
 
 def kappas(tau: FloatArray) -> FloatArray:
     r"""Return :math:`\kappa_y(\tau)` for every label y."""
-    others = [logsumexp(np.delete(tau, y)) - tau[y] for y in range(len(tau))]
-    return np.asarray(wrightomega(np.array(others) - 1.0))
+    others = np.tile(tau, (len(tau), 1))
+    np.fill_diagonal(others, -math.inf)
+    return np.asarray(wrightomega(logsumexp(others, axis=1) - tau - 1.0))
 
 
 @dataclass(frozen=True)
