@@ -74,8 +74,9 @@ HALVINGS = 60
 """Of a first step off a kink; beyond them it is lost in rounding."""
 
 SINGLE = 2.0**-22
-"""The gradient is computed in single precision while it is longer than this times the bound of its
-summands: then its rounding, 2^-24 of these, is a quarter of it at most and in fact far less."""
+"""A change of the gradient is computed in single precision while the gradient is longer than this times
+the bound of the summands: then its rounding, 2^-24 of these, is a quarter of it at most and in fact far
+less."""
 
 NOISE = 64.0 * UNIT
 """Relative differences of values that may be rounding."""
@@ -110,7 +111,7 @@ def solve_lbfgs(
         step = memory.direction(point.gradient, metric)
         new = objective.search(point, step)
         if new is None and objective.single:
-            point = objective.in_double(point)
+            point = objective.in_double(point) if point.exact else objective.refined(point)
             continue
         blocked = new is None or objective.is_blocked(point, new, step)
         merged = objective.merge(point, step) if blocked else point
@@ -124,12 +125,12 @@ def solve_lbfgs(
         if blocked:  # by a kink that is not met yet: what is remembered leads there again and again
             memory.clear()
             metric = None
-        point, fresh = objective.refined(new), False
+        point, fresh = objective.refined(new) if objective.is_coarse(new) else new, False
         monitor.report(point.value, point.models[0], point.models[1:], point.slopes)
         if monitor.is_good_enough(objective.error(point) / first):
-            if not objective.single:
+            if not objective.rough:
                 break
-            point = objective.in_double(point)
+            point = objective.refined(point)
     return Raw(point.models[0], point.models[1:], "lbfgs", {"metrics": float(metrics)})
 
 
@@ -170,13 +171,15 @@ class _Memory:
 class _Point:
     """All models (N + 1, p), rho first, and what is known there.
 
-    ``z`` are the predictors, ``slopes`` the gradients of the local losses (N, p), ``gradient`` that of F
-    for the models that move: 0 for tied users, whose part is rho's, and for a rho that is pinned.
-    ``size`` bounds the sums over points that are in it.
+    ``z`` are the predictors, ``w`` the residuals times multiplicities, ``slopes`` the gradients of the
+    local losses (N, p), ``gradient`` that of F for the models that move: 0 for tied users, whose part is
+    rho's, and for a rho that is pinned. ``size`` bounds the sums over points in it that were computed
+    in single precision.
     """
 
     models: FloatArray
     z: list[FloatArray]
+    w: list[FloatArray]
     tied: Mask
     pinned: bool
     value: float
@@ -184,6 +187,11 @@ class _Point:
     server: FloatArray
     gradient: FloatArray
     size: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether the gradient is computed in double precision."""
+        return self.size == 0.0
 
 
 class _Objective:
@@ -195,6 +203,7 @@ class _Objective:
         self.nu = problem.nu
         self.monitor = monitor
         self.single = self.losses.has_single
+        self.base: _Point | None = None
         p = math.prod(problem.shape)
         self.pull, self.anchor = np.zeros(p), np.zeros(p)
         self.leash: Regularizer | None = None
@@ -202,6 +211,11 @@ class _Objective:
             self.pull = attacker.gradient.ravel()
         elif isinstance(attacker, ModelAttack):
             self.leash, self.anchor = attacker.regularizer_for(problem), attacker.theta.ravel()
+
+    @property
+    def rough(self) -> bool:
+        """Whether nothing is computed in double precision yet."""
+        return self.single and self.base is None
 
     def start(self, rho: FloatArray, thetas: FloatArray) -> _Point:
         """Return the first point: models that are equal at a kink are tied."""
@@ -216,7 +230,7 @@ class _Objective:
     def predictors(self, models: FloatArray) -> list[FloatArray]:
         """Return predictors, for half a pass."""
         self.monitor.passes += 0.5
-        return self.losses.predictors(models, single=self.single)
+        return self.losses.predictors(models, single=self.rough)
 
     def at(self, models: FloatArray, tied: Mask, pinned: bool) -> _Point:
         """Return the point at these models, for a pass."""
@@ -233,17 +247,27 @@ class _Objective:
             terms.append(float(self.leash.value(rho - self.anchor)))
         return math.fsum(terms) if np.isfinite(terms).all() else math.inf
 
-    def gradients(self, jet: Jet, thetas: FloatArray) -> FloatArray:
-        """Return the gradients of the local losses, for half a pass."""
+    def gradients(self, jet: Jet, thetas: FloatArray) -> tuple[FloatArray, float]:
+        """Return the gradients of the local losses, for half a pass, and the size of what is rounded.
+
+        Known at a `refined` point, they change by what residuals have changed since: a small sum.
+        """
         self.monitor.passes += 0.5
-        return 2.0 * self.nu[:, None] * thetas + self.losses.pullback(jet.w, single=self.single)
+        known: FloatArray | float = 0.0
+        w = jet.w
+        if self.base is not None:
+            known, thetas = self.base.slopes, thetas - self.base.models[1:]
+            w = [new - old for new, old in zip(w, self.base.w, strict=True)]
+        slopes = known + 2.0 * self.nu[:, None] * thetas
+        slopes += self.losses.pullback(w, single=self.single)
+        return slopes, self.losses.pullback_size(w) if self.single else 0.0
 
     def at_jet(
         self, models: FloatArray, jet: Jet, tied: Mask, pinned: bool, value: float
     ) -> _Point:
         """Return the point where the losses are known, for half a pass."""
         rho, thetas = models[0], models[1:]
-        slopes = self.gradients(jet, thetas)
+        slopes, size = self.gradients(jet, thetas)
         reports = np.where(tied[:, None], slopes, self.regularizer.gradient(rho - thetas))
         server = self.pull + reports.sum(axis=0)
         gradient = np.concatenate([server[None], slopes - reports])
@@ -251,18 +275,21 @@ class _Objective:
             gradient[0] = 0.0
         elif self.leash is not None:
             gradient[0] += self.leash.gradient(rho - self.anchor)
-        size = self.losses.pullback_size(jet.w)
-        return _Point(models, jet.z, tied, pinned, value, slopes, server, gradient, size)
+        return _Point(models, jet.z, jet.w, tied, pinned, value, slopes, server, gradient, size)
+
+    def is_coarse(self, point: _Point) -> bool:
+        """Return whether rounding to single precision may matter to the gradient."""
+        return not point.exact and norm(point.gradient) <= SINGLE * point.size
 
     def refined(self, point: _Point) -> _Point:
-        """Return the point in double precision if its gradient wants that; the same one otherwise."""
-        if not self.single or norm(point.gradient) > SINGLE * point.size:
-            return point
-        return self.in_double(point)
+        """Return the point in double precision, from which on changes are computed in single."""
+        exact = self.in_double(point)
+        self.single, self.base = True, exact
+        return exact
 
     def in_double(self, point: _Point) -> _Point:
         """Return the point in double precision, in which everything is computed from here on."""
-        self.single = False
+        self.single, self.base = False, None
         return self.at(point.models, point.tied, point.pinned)
 
     def error(self, point: _Point) -> float:
@@ -386,7 +413,7 @@ class _Objective:
             common = np.tile(rho, (len(point.tied), 1))
             z = self.predictors(common)
             jet = self.losses.jet(z, z, np.zeros(len(common)))
-            tied = lengths(self.gradients(jet, common)) <= kink
+            tied = lengths(self.gradients(jet, common)[0]) <= kink
             if (tied & ~point.tied).any():
                 tied = tied | point.tied
                 models = np.where(np.concatenate([[False], tied])[:, None], rho, point.models)

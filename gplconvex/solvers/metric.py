@@ -55,6 +55,9 @@ FEW = 2000
 NEGLIGIBLE = 0.01
 """A feature whose entry on the diagonal is below this part of the shift is left to the diagonal."""
 
+ALIKE = 1e-6
+"""Relative difference of weights that is rounding of theirs, not information about the blocks."""
+
 SINGLE_RIDGE = 4e-7
 """Added to diagonal blocks, relative to the largest entry: single precision resolves no less."""
 
@@ -264,7 +267,7 @@ class ArrowMetric:
 def _alike(weights: FloatArray) -> list[slice]:
     """Return the columns whose blocks are the same: all of them, or each for itself."""
     columns = weights.shape[1]
-    if columns == 1 or bool(np.all(weights == weights[:, :1])):
+    if columns == 1 or np.ptp(weights, axis=1).max(initial=0.0) <= ALIKE * weights.max(initial=0.0):
         return [slice(0, columns)]
     return _single(columns)
 
