@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from gplconvex.eigenvalues import (
     least_eigenvalues,
 )
 from gplconvex.losses import Loss
-from gplconvex.parallel import blocks, map_on_cores
+from gplconvex.parallel import blocks, cached_property, map_on_cores
 from gplconvex.regularizers import lengths
 from gplconvex.rounding import LARGEST, UNIT, gamma
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -17,7 +17,7 @@ _cores: ContextVar[int] = ContextVar("cores", default=os.cpu_count() or 1)
 BLOCK = 2**20
 """Numbers that are worked on at a time: temporary arrays of 8 MB stay near the cache."""
 
-PARALLEL = 2**22
+PARALLEL = 2**20
 """Numbers from which on work is spread over the cores: below, starting threads costs more."""
 
 CHUNKS = 8
@@ -25,6 +25,21 @@ CHUNKS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class cached_property(functools.cached_property[Result]):
+    """That of functools without its lock.
+
+    Until Python 3.12 the lock is one for all instances, so that `map_on_cores` would compute a property
+    of many instances on one core after the other.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Return the value, computed at the first access."""
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value
 
 
 def map_on_cores(work: Callable[[Item], Result], items: Iterable[Item], size: int) -> list[Result]:
@@ -75,6 +90,6 @@ def single_threaded_blas() -> AbstractContextManager[Any]:
     return context
 
 
-@lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)
 def _libraries() -> ThreadpoolController:
     return ThreadpoolController()  # takes milliseconds

@@ -295,6 +295,17 @@ def test_the_inverse_factor_is_one(n, seed):
     np.testing.assert_allclose(identity, np.broadcast_to(np.eye(n), (2, n, n)), atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [3, 7, 10, 49])
+def test_where_all_classes_are_as_likely_a_block_serves_them_all(classes):
+    """Their weights are then p (1 - p), which rounds one way for the first class, another for others."""
+    x = np.random.default_rng(0).normal(size=(30, 5))
+    losses = LocalLosses(gc.Softmax(classes), [gc.Dataset(x, np.zeros(30))], np.zeros(1))
+    weights = losses.weights_at(losses.predictors(np.zeros((1, 5 * classes))))[0]
+    assert metric._alike(weights) == [slice(0, classes)]
+    weights[0, 1, 2] *= 1.001
+    assert len(metric._alike(weights)) == classes
+
+
 @pytest.mark.parametrize("tied", [(), (1,), (0, 2), (0, 1, 2)])
 @pytest.mark.parametrize(("pinned", "server"), [(False, 0.0), (False, 0.8), (True, 0.0)])
 @pytest.mark.parametrize("loss", [gc.LeastSquares(True), gc.Softmax(3)], ids=repr)

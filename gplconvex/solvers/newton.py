@@ -232,12 +232,12 @@ def _solve_arrow(
     reports = at.regularizer.gradient(base)
     mismatch = gradients - reports
     schur = at.stiffness
-    free: list[Any] = blocks(len(base), p * p)
+    free: list[Any] = blocks(len(base), p**3)
     if tied.any():
         reports[tied] = gradients[tied]
         schur = schur + hessians[tied].sum(axis=0)
         others = np.flatnonzero(~tied)
-        free = [others[part] for part in blocks(len(others), p * p)] if len(others) else []
+        free = [others[part] for part in blocks(len(others), p**3)] if len(others) else []
 
     def eliminate(users: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return (H + R)^{-1} [G - g, H] of some users, and R times that, H summed."""
@@ -253,7 +253,7 @@ def _solve_arrow(
         reduced = curvature @ solved
         return solved, reduced[..., 0], reduced[..., 1:].sum(axis=0)
 
-    parts = map_on_cores(eliminate, free, hessians.size)
+    parts = map_on_cores(eliminate, free, p * hessians.size)
     for users, (_, slopes, schurs) in zip(free, parts, strict=True):
         reports[users] += slopes
         schur = schur + schurs
