@@ -126,9 +126,8 @@ def envelopes(
     def oracle(thetas: FloatArray) -> Smooth[None]:
         nonlocal passes
         passes += 1.0
-        hessian = losses.hessian(thetas)
-        units = np.diagonal(hessian, axis1=1, axis2=2)
-        return Smooth(losses.value(thetas), losses.gradient(thetas), hessian, units, None)
+        value, gradient, hessian = losses.expansion(thetas)
+        return Smooth(value, gradient, hessian, np.diagonal(hessian, axis1=1, axis2=2), None)
 
     theta, at_reply, _ = minimize_near(oracle, regularizer, rho, rho if start is None else start)
     u = rho - theta

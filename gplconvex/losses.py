@@ -154,7 +154,10 @@ class Loss(ABC):
     def pullback(self, x: Inputs, weights: RealArray) -> RealArray:
         r"""Return :math:`\sum_i x_i w_i^\top`, the adjoint of `predictor`."""
         columns = weights if weights.ndim == x.ndim else weights[..., None]
-        features = _transposed(_transposed(columns) @ x)
+        if _is_extended(columns) and not is_sparse(x):
+            features = _dots(_transposed(x), columns)
+        else:
+            features = _transposed(_transposed(columns) @ x)
         if self.intercept:
             features = np.concatenate([features, columns.sum(axis=-2, keepdims=True)], axis=-2)
         return np.asarray(features if weights.ndim == x.ndim else features[..., 0])
@@ -219,6 +222,8 @@ def _product(x: Inputs, columns: RealArray) -> RealArray:
     """Return x times a few columns, in Fortran order: half the time of `matmul`'s own order."""
     if is_sparse(x):
         return np.asarray(x @ columns)
+    if _is_extended(columns):
+        return _dots(x, columns)
     rows, left = x.shape[-2], np.ascontiguousarray(_transposed(columns))
     if rows <= ROWS or math.prod(x.shape[:-1]) > rows:
         return np.asarray(_transposed(left @ _transposed(x)))
@@ -227,6 +232,17 @@ def _product(x: Inputs, columns: RealArray) -> RealArray:
         part = slice(start, start + ROWS)
         np.matmul(left, _transposed(x[..., part, :]), out=product[..., part])
     return np.asarray(_transposed(product))
+
+
+def _is_extended(columns: RealArray) -> bool:
+    """Return whether numbers are longer than float64: there is no BLAS for them."""
+    return columns.dtype.itemsize > np.dtype(np.float64).itemsize
+
+
+def _dots(x: RealArray, columns: RealArray) -> RealArray:
+    """Return x times a few columns in extended precision: two thirds of the time of `matmul`."""
+    products: RealArray = np.vecdot(x[..., None, :], _transposed(columns)[..., None, :, :])
+    return products
 
 
 def _row_scaled(x: Inputs, weights: FloatArray) -> Inputs:

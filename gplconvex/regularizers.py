@@ -51,6 +51,8 @@ def lengths(u: FloatArray) -> FloatArray:
     """Return the Euclidean norms along the last axis, also where squares overflow or underflow."""
     found = np.asarray(np.sqrt(np.einsum("...i,...i->...", u, u)))
     if not (found.size and found.min() > 1e-150 and found.max() < 1e150):
+        if not u.any():
+            return found
         usual = (found > 1e-150) & (found < 1e150)
         largest = np.max(np.abs(u), axis=-1, initial=0.0)
         unit = np.where((largest > 0.0) & (largest < math.inf), largest, 1.0)

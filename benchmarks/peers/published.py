@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import gplconvex as gc
 from gplconvex.experiments.training import Report
@@ -43,6 +44,7 @@ def published_protocol(
     device: str = "cpu",
     report: Report | None = None,
     start: tuple[FloatArray, FloatArray] | None = None,
+    test: tuple[FloatArray, npt.ArrayLike] | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     r"""Train as the published experiments do: full-batch Adam in float32 on all models at once.
@@ -78,19 +80,25 @@ def published_protocol(
         `gplconvex.experiments.training`.
     start : pair of arrays, optional
         rho and thetas (N, *shape of a model) before the first epoch.
+    test : pair of arrays, optional
+        Inputs and labels of test points, on which the accuracies of the server's model and of the first
+        user's are measured after every epoch: point by point in a Python loop, as the published scripts
+        do it, and counted, as the seconds that they print count it. Only ``"published"``.
     watch : callable, optional
         Called after every epoch with its number from 1, the seconds so far and the models.
 
     Returns
     -------
     Outcome
-        ``extra`` holds epochs, passes over the data (one an epoch), threads, device, the last rate, and
-        the history if there is a ``watch``.
+        ``extra`` holds epochs, passes over the data (one an epoch), threads, device, the last rate, the
+        history if there is a ``watch``, and the accuracies (epochs, 2) if there is a ``test``.
 
     Raises
     ------
     UnsupportedCombinationError
         For another loss, or hard consensus.
+    InvalidInputError
+        For an unknown style, and for a ``test`` beside ``"tuned"``.
     MissingDependencyError
         If PyTorch is not installed.
 
@@ -100,8 +108,6 @@ def published_protocol(
     converting the data to float32 tensors on the device (and stacking them), two epochs on one point
     that load what PyTorch loads on first use, the time spent in ``watch`` and in converting models for
     it, and the conversion of the result.
-    The published scripts also measure accuracies after every epoch, point by point in a Python loop;
-    the seconds that they print include that, the seconds here do not.
 
     The two styles agree to rounding in every gradient, less closely in the models: Adam steps as far
     where a gradient is rounding alone (a sum that would cancel, a direction without influence) as it
@@ -118,6 +124,8 @@ def published_protocol(
     trainers: dict[str, type[_Trainer]] = {"published": _LoopTrainer, "tuned": _StackedTrainer}
     if style not in trainers:
         raise gc.InvalidInputError(f"style must be one of {list(trainers)}; got {style!r}")
+    if test is not None and style != "published":
+        raise gc.InvalidInputError(f'test is for style "published"; got {style!r}: leave it out')
     trainer = trainers[style]
     rates = list(_rates(epochs, rate, decay, least_rate))
     before = torch.get_num_threads()
@@ -125,12 +133,15 @@ def published_protocol(
     try:
         _warm_up(problem, trainer, device)
         data = trainer.convert(problem, device)
+        scores = None if test is None else _Scores(*test, device)
         _finish(device)
         history: list[object] = []
         clock = Stopwatch()
         training = trainer(problem, data, device, start)
         for epoch, current in enumerate(rates, start=1):
             training.step(current, report)
+            if scores is not None:
+                scores.add(training.modules[:2])
             if watch is not None:
                 _finish(device)
                 with clock.paused() as seconds:
@@ -150,6 +161,8 @@ def published_protocol(
     }
     if watch is not None:
         extra["history"] = history
+    if scores is not None:
+        extra["accuracies"] = scores.found
     rho, thetas = training.models()
     return Outcome(rho, thetas, seconds, extra)
 
@@ -174,6 +187,24 @@ def _finish(device: str) -> None:
     """Wait until the device has done what it was told."""
     if device != "cpu":
         _torch().cuda.synchronize()
+
+
+class _Scores:
+    """The accuracies of a few models after every epoch."""
+
+    def __init__(self, x: FloatArray, y: npt.ArrayLike, device: str) -> None:
+        self.x = _torch().tensor(x, dtype=_torch().float32, device=device)
+        self.y = np.asarray(y).astype(int).tolist()
+        self.found: list[list[float]] = []
+
+    def add(self, modules: list[Any]) -> None:
+        """Measure them."""
+        self.found.append([self._accuracy(module) for module in modules])
+
+    def _accuracy(self, module: Any) -> float:
+        likeliest = module(self.x).argmax(1)
+        right = sum(int(one == label) for one, label in zip(likeliest, self.y, strict=True))
+        return right / len(self.y)
 
 
 Start = tuple[FloatArray, FloatArray] | None
