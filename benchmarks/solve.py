@@ -156,6 +156,8 @@ def headline(*, sorted_by_label: bool = False) -> Iterator[Row]:
     ours = next(rows)
     _, seconds, *_ = ours
     yield ours
+    again, took = _native(problem, HEADLINE_TOL)
+    yield "the same again", took, took / float(seconds), again.stats["passes"], *("",) * 4
     for row in rows:
         yield row
         if row[0] == "published protocol, 250 epochs" and isinstance(row[4], float):
