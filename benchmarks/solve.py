@@ -4,7 +4,7 @@ Run ``python benchmarks/solve.py --out benchmarks/solve.md`` (about 25 minutes o
 fetched, or read from below the folder ``GPLCONVEX_DATA``). PyTorch, scikit-learn and cvxpy take part
 if they are installed. Times are those of the tool alone; the native solver's include its certificate.
 The published protocol measures two accuracies on the test images after every epoch, image by image; its
-steps alone take a fraction of that time, and fewer if they are tuned: all three are told.
+steps alone take a fraction of that time, and less if they are tuned: all three are told.
 
 A pass over the data is one product X theta and one product of X transposed. Relative gradients are
 |grad F| over that at 0. Gaps and distances are what `certify` proves of the point that a tool returned:
