@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import gplconvex as gc
 from gplconvex.local_losses import LocalLosses
 from gplconvex.solvers import lbfgs, metric
+from gplconvex.solvers.monitor import Monitor
 from tests import strategies as cases
 from tests.test_solvers import assert_same_point, assert_values_agree
 
@@ -127,8 +128,8 @@ def test_single_precision_leaves_no_trace(monkeypatch):
     """Far from the optimum the gradient is rounded more; what is returned is as good as ever."""
     problem = wide(gc.Softmax(4, True), gc.SquaredL2(1.0), d=300, rows=250)
     assert problem.local_losses.has_single
-    precisions = []
-    gradients = lbfgs._Objective.gradients
+    precisions, errors = [], []
+    gradients, report = lbfgs._Objective.gradients, Monitor.report
 
     def watched(self, jet, thetas):
         slopes, size = gradients(self, jet, thetas)
@@ -138,17 +139,25 @@ def test_single_precision_leaves_no_trace(monkeypatch):
         precisions.append("rough" if self.rough else "changes" if self.single else "double")
         return slopes, size
 
+    def reported(self, value, rho, thetas, slopes):
+        exact, reports = problem.local_losses.gradient(thetas), 2.0 * (rho - thetas)
+        whole = np.concatenate([reports.sum(axis=0)[None], exact - reports])
+        errors.append(np.linalg.norm(slopes - exact) / np.linalg.norm(whole))
+        return report(self, value, rho, thetas, slopes)
+
     monkeypatch.setattr(lbfgs._Objective, "gradients", watched)
-    found = gc.solve(problem, method="lbfgs", tol=1e-12)
+    monkeypatch.setattr(Monitor, "report", reported)
+    found = gc.solve(problem, method="lbfgs", tol=1e-16)
+    assert max(errors) < 0.25
     rough = precisions.count("rough")
     assert rough >= 5
-    assert (
-        precisions[rough] == "double"
-    )  # once: in single precision changes are computed from there on
+    # One point in double precision; then changes, which single precision resolves.
+    assert precisions[rough] == "double"
     assert set(precisions[rough + 1 :]) == {"changes"}
     monkeypatch.setattr(LocalLosses, "has_single", False)
-    double = gc.solve(problem, method="lbfgs", tol=1e-12)
+    double = gc.solve(problem, method="lbfgs", tol=1e-16)
     assert found.status is double.status is gc.Status.OPTIMAL
+    assert found.stats["passes"] <= double.stats["passes"] + 2.0
     assert_same_point(found, double)
     loose = gc.solve(problem, method="lbfgs", tol=1e-3)  # certified by gradients in double, too
     assert loose.status is gc.Status.OPTIMAL
