@@ -232,7 +232,7 @@ def _solve_arrow(
     reports = at.regularizer.gradient(base)
     mismatch = gradients - reports
     schur = at.stiffness
-    free: list[Any] = blocks(len(base), p**3)
+    free: list[Any] = blocks(len(base), p**3)  # by their work, that of solving
     if tied.any():
         reports[tied] = gradients[tied]
         schur = schur + hessians[tied].sum(axis=0)
